@@ -1,0 +1,138 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Files that survive a power cut, names that cannot escape their folder, and one canonical JSON."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+import typing as t
+from contextlib import contextmanager
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+
+
+def check_name(what: str, name: t.Any) -> str:
+    """Return ``name`` if it is safe as one path component, or say why it is not."""
+    if not isinstance(name, str):
+        raise RollbackError(
+            f"{what} must be text, found the {type(name).__name__} {name!r}. Quote it, for example '20231201_120000' or 'v{name}'."
+        )
+    if not SAFE_NAME.match(name):
+        raise RollbackError(
+            f"{what} {name!r} is not a safe name: expected 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit."
+        )
+    return name
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with microseconds and a Z (sorts as text)."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def canonical_json(value: t.Any) -> bytes:
+    """One byte string per value: sorted keys, no blanks, UTF-8. What hashes are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fsync_dir(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_dir(path: str, group: str | None = None) -> None:
+    """Create ``path`` and its parents: 0700, or 2770 for ``group`` when several users share the store.
+
+    Directories that exist are left as they are.
+    """
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path) or "/"
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            continue
+        if group is not None:
+            import shutil
+
+            shutil.chown(folder, group=group)
+            os.chmod(folder, 0o2770)
+        fsync_dir(os.path.dirname(folder) or "/")
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Replace ``path`` whole: temporary file, fsync, rename, fsync of the folder."""
+    temporary = f"{path}.tmp-{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fchmod(handle.fileno(), mode)
+            os.fsync(handle.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    fsync_dir(os.path.dirname(path) or ".")
+
+
+def write_json(path: str, value: t.Any, mode: int = 0o600) -> None:
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n", mode)
+
+
+def read_json(path: str, default: t.Any = None) -> t.Any:
+    """The JSON value in ``path``; ``default`` where the file is absent; an error where it is damaged."""
+    try:
+        with open(path, "rb") as handle:
+            return json.loads(handle.read().decode("utf-8"))
+    except FileNotFoundError:
+        return default
+    except (ValueError, UnicodeDecodeError) as exc:
+        raise RollbackError(f"{path} is damaged: {exc}. Expected a JSON file written by payops.rollback; move it away and look at it.") from exc
+
+
+@contextmanager
+def flock(path: str, wait: float, busy: str, mode: int = 0o600) -> t.Iterator[None]:
+    """Hold an exclusive flock on ``path``; after ``wait`` seconds fail with the sentence ``busy``."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise RollbackError(busy) from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(fd)
