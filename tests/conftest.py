@@ -11,3 +11,5 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
 sys.path.insert(0, str(ROOT))
+
+pytest_plugins = ["tests.lab.fixtures"]

@@ -1,0 +1,61 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pytest fixtures on real servers.
+
+``cluster`` runs each test on every supported major version. Without REQUIRE_ALL=1 a missing version skips, with it
+the test fails. ``PG_MAJORS=18`` confines a quick run to one version.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import typing as t
+
+import pytest
+
+from tests.lab import roles as lab_roles
+from tests.lab.binaries import HOW_TO_GET
+from tests.lab.postgres import Cluster, Missing
+
+MAJORS = [int(major) for major in os.environ.get("PG_MAJORS", "").replace(",", " ").split()] or sorted(HOW_TO_GET)
+
+_numbers = itertools.count(1)
+
+
+def unavailable(reason: str) -> t.NoReturn:
+    """Skip, or fail when REQUIRE_ALL=1 says that nothing may be skipped."""
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(f"REQUIRE_ALL=1: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", params=MAJORS, ids=[f"pg{major}" for major in MAJORS])
+def cluster(request: pytest.FixtureRequest) -> t.Iterator[Cluster]:
+    """A running server, shared by all tests of the session on this major version."""
+    try:
+        started = Cluster(request.param)
+    except Missing as exc:
+        unavailable(str(exc))
+    with started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def roles(cluster: Cluster) -> lab_roles.Roles:
+    """Owner, application, migrator, read-only and operator."""
+    return cluster.create_roles()
+
+
+@pytest.fixture
+def dbname() -> str:
+    """A database name that no other test has used; the database is not created."""
+    return f"t{next(_numbers):03d}_{os.getpid()}"
+
+
+@pytest.fixture
+def database(cluster: Cluster, roles: lab_roles.Roles, dbname: str) -> t.Iterator[str]:
+    """A fresh empty database owned by ``roles.owner``; it and all that was made from it (kept, staged) are dropped after."""
+    yield lab_roles.create_database(cluster, dbname, roles)
+    cluster.drop_databases(dbname)
