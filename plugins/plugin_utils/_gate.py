@@ -1,0 +1,136 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure half of the gate: may this command start at all? Every function returns, or raises one sentence for people."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import check_name
+
+# Set by ansible-playbook, AWX and Tower themselves; nobody types them by mistake.
+FOREIGN_PREFIXES = ("ansible_", "awx_", "tower_")
+
+
+def check_version(version: t.Any) -> str:
+    """The version as text. AWX and JSON turn 2.10 into the number 2.1, so a number is refused before all else."""
+    if version is None or (isinstance(version, str) and not version.strip()):
+        raise RollbackError(
+            "The version is empty. Give the name of a point such as -e version=20231201_120000 (rollback_points.yml lists them), "
+            "or leave the variable out altogether to mean the latest."
+        )
+    if not isinstance(version, str):
+        raise RollbackError(
+            f"The version must be text, found the {type(version).__name__} {version!r}: a survey or JSON changed its type, and "
+            f"digits may already be lost. Name points so that they cannot be numbers (v{version}, 20231201_120000), and in JSON put quotes around it."
+        )
+    return check_name("The version", str(version))
+
+
+def check_extra_variables(found: t.Iterable[str], known: t.Iterable[str]) -> None:
+    """Refuse a variable that nothing would read: a misspelt ``verison=`` must not mean the latest."""
+    names = sorted(set(known))
+    unknown = [name for name in found if name not in names and not name.startswith(FOREIGN_PREFIXES)]
+    if not unknown:
+        return
+    sentences = []
+    for name in unknown:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        sentences.append(f"'{name}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
+    raise RollbackError(
+        f"Unknown extra variable {', '.join(sentences)}; nothing was touched. "
+        "Correct it, or list names of your own in rollback_extra_variables in the inventory.",
+        unknown=unknown,
+    )
+
+
+def members(components_by_host: dict[str, t.Any]) -> dict[str, list[str]]:
+    """The hosts of the system with their components, checked for shape."""
+    found: dict[str, list[str]] = {}
+    for host, components in components_by_host.items():
+        if components is None:
+            continue
+        if not isinstance(components, (list, tuple)) or any(not isinstance(name, str) for name in components):
+            raise RollbackError(
+                f"rollback_components of host {host} is {components!r}; expected a list such as [pm2]. Correct it in the inventory."
+            )
+        if components:
+            found[str(host)] = [str(name) for name in components]
+    if not found:
+        raise RollbackError(
+            "No host of this inventory has rollback_components, so there is nothing to do. "
+            "Set rollback_components: [postgresql] or [pm2] for the hosts that have them, or give another -i."
+        )
+    return found
+
+
+def check_components(hosts: dict[str, list[str]], known: t.Iterable[str], wanted: t.Sequence[str]) -> None:
+    """Every component that an inventory names has a role, and at least one host has one that this playbook is about."""
+    names = sorted(set(known))
+    for host, components in hosts.items():
+        for component in components:
+            if component not in names:
+                close = difflib.get_close_matches(component, names, n=1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                raise RollbackError(f"Host {host} has the unknown component {component!r}; known are {', '.join(names)}.{hint}")
+    if not any(component in wanted for components in hosts.values() for component in components):
+        raise RollbackError(
+            f"This playbook is about {', '.join(wanted)}, but no host of the inventory has one of them in rollback_components. "
+            "Use the playbook that fits, or correct the inventory."
+        )
+
+
+def check_limit(hosts: t.Iterable[str], playing: t.Iterable[str], allow_partial: bool) -> list[str]:
+    """The hosts of the system that take part; a part of them only when that was said aloud."""
+    everyone = list(hosts)
+    here = set(playing)
+    missing = [host for host in everyone if host not in here]
+    if missing and not allow_partial:
+        raise RollbackError(
+            f"--limit leaves out {', '.join(missing)}: the hosts of one system would run different versions. "
+            "Leave --limit away, or accept that with -e allow_partial=true."
+        )
+    taking_part = [host for host in everyone if host in here]
+    if not taking_part:
+        raise RollbackError(f"--limit leaves no host of this system ({', '.join(everyone)}); nothing would be done.")
+    return taking_part
+
+
+def controller_identity(pid: int, host: str) -> dict[str, t.Any]:
+    """Who runs this: enough to know later whether that process still lives (same boot, same start of the same pid)."""
+    return {"machine_id": _line("/etc/machine-id"), "boot_id": _line("/proc/sys/kernel/random/boot_id"), "pid": pid,
+            "started": started_at(pid), "host": host}
+
+
+def started_at(pid: int) -> str:
+    """The start time of a process in clock ticks since boot, '' when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
+            return handle.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def run_id_of(identity: dict[str, t.Any], intent: str, version: str) -> str:
+    """Eight hexadecimal digits, the same for every task of one ansible-playbook process and intent."""
+    text = "|".join(str(identity[key]) for key in sorted(identity)) + f"|{intent}|{version}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read().strip()
+    except OSError:
+        return ""
+
+
+def component_roles(roles_dir: str) -> list[str]:
+    """The components that this collection knows: one role ``rollback_<component>`` each."""
+    prefix = "rollback_"
+    return sorted(name[len(prefix):] for name in os.listdir(roles_dir) if name.startswith(prefix))
