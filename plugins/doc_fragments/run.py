@@ -38,3 +38,22 @@ options:
     type: int
     default: 900
 """
+
+    # For modules that only read.
+    STORE = r"""
+options:
+  store:
+    description:
+      - The folder on this host that holds the rollback points of all systems, as an absolute path.
+    type: path
+    required: true
+  store_group:
+    description:
+      - The group that shares O(store). Reading needs it only to be the same option everywhere.
+    type: str
+  system:
+    description:
+      - The payment system that is meant, for example V(kejayangu). It names a folder in O(store).
+    type: str
+    required: true
+"""

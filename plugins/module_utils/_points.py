@@ -49,6 +49,7 @@ OWN_FILES = (MANIFEST, SUMMARY, CHECKSUMS)
 PARTIAL = ".partial-"
 MAX_MANIFEST = 64 << 20
 MAX_SUMMARY = 1 << 20
+RESERVED = ("latest", "previous")
 
 
 def check_component(component: t.Any) -> str:
@@ -291,6 +292,10 @@ class PointWriter:
     """Writes one component beside its final name; see the module's docstring. Nothing is left on an error."""
 
     def __init__(self, paths: Paths, version: str, component: str, run_id: str | None = None) -> None:
+        if version in RESERVED:
+            raise RollbackError(
+                f"A point cannot be named {version!r}: that word chooses a point. Take another name, such as 20231201_120000."
+            )
         self.paths = paths
         self.version = version
         self.component = check_component(component)
