@@ -274,20 +274,20 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while True:
-            left = self.until - time.monotonic()
-            if left <= 0:
-                return
+            left = max(0.001, self.until - time.monotonic())
             try:
                 seen, error = attempt(self.probe, min(self.probe["timeout"], left)), None
             except Failed as exc:
                 seen, error = exc.observed, str(exc)
             except Exception as exc:  # a thread that dies silently would look like a server that hangs
                 seen, error = {}, f"{type(exc).__name__}: {exc}"
-            if self._note(seen, error):
-                return
-            time.sleep(max(0.0, min(self.interval, self.until - time.monotonic())))
+            self._note(seen, error)
+            missing = self.successes - self.consecutive
+            if missing <= 0 or time.monotonic() + missing * self.interval >= self.until:
+                return  # enough, or too late for as many as are missing
+            time.sleep(self.interval)
 
-    def _note(self, seen: dict[str, t.Any], error: str | None) -> bool:
+    def _note(self, seen: dict[str, t.Any], error: str | None) -> None:
         with self.guard:
             if error is None and time.monotonic() > self.until:
                 error = "the answer came after the deadline"
@@ -300,7 +300,6 @@ class _Watch(threading.Thread):
                 self.consecutive = 0
                 self.first_error = self.first_error or error
                 self.last_error = error
-            return self.consecutive >= self.successes
 
     def result(self) -> dict[str, t.Any]:
         with self.guard:
@@ -355,10 +354,18 @@ def run_probes(probes: t.Sequence[Probe], successes: int = 3, deadline: float = 
     }
 
 
+def _row(successes: int) -> str:
+    return "1 time" if successes == 1 else f"{successes} times in a row"
+
+
+def success_message(result: dict[str, t.Any]) -> str:
+    number = len(result["probes"])
+    return f"{number} probe{'' if number == 1 else 's'} succeeded {_row(result['successes'])}."
+
+
 def failure_message(result: dict[str, t.Any]) -> str:
     """What a tired person needs to know about a result that is not ok."""
     failed = [probe for probe in result["probes"] if not probe["ok"]]
-    times = "time" if result["successes"] == 1 else "times in a row"
     lines = []
     for probe in failed:
         tries = "1 attempt" if probe["attempts"] == 1 else f"{probe['attempts']} attempts"
@@ -367,6 +374,6 @@ def failure_message(result: dict[str, t.Any]) -> str:
             line += f" (first: {probe['first_error']})"
         lines.append(line)
     return (
-        f"{len(failed)} of {len(result['probes'])} probes did not succeed {result['successes']} {times} "
+        f"{len(failed)} of {len(result['probes'])} probes did not succeed {_row(result['successes'])} "
         f"within {result['seconds']:.1f} s. " + ". ".join(lines) + "."
     )

@@ -173,6 +173,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._probe import (
     failure_message,
     probe_argument_spec,
     run_probes,
+    success_message,
 )
 
 
@@ -186,7 +187,7 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
     result["skipped_probes"] = [entry["name"] for entry in skipped]
     if not result["ok"]:
         raise RollbackError(failure_message(result), **result)
-    return {"changed": False, "msg": f"{len(probes)} probes succeeded {result['successes']} times in a row.", **result}
+    return {"changed": False, "msg": success_message(result), **result}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import time
 import typing as t
 
 import pytest
+
 from ansible_collections.payops.rollback.plugins.module_utils import _probe, _probe_attempts
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._probe import (
@@ -157,6 +158,14 @@ def test_the_deadline_ends_it_and_one_failure_is_enough(monkeypatch: pytest.Monk
     attempts = result["probes"][1]["attempts"]
     assert f"payments after {attempts} attempts: status 503 (first: refused)." in message
     assert "api" not in message
+
+
+def test_ends_as_soon_as_the_missing_successes_no_longer_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = script(monkeypatch, api=["down"])
+    result = run_probes(named("api"), successes=3, deadline=2.5, interval=1)
+    assert not result["ok"]
+    assert asked == ["api"]
+    assert result["seconds"] < 1
 
 
 def test_alternating_answers_never_count_as_healthy(monkeypatch: pytest.MonkeyPatch) -> None:

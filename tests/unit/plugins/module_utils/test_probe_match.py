@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+
 from ansible_collections.payops.rollback.plugins.module_utils._probe_match import (
     check_conditions,
     parse_path,
