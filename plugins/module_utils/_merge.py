@@ -58,15 +58,15 @@ def _problems(
                 if (host, name) not in wanted:
                     found.setdefault(name, []).append(f"{host} has {name} now but no {name} in this point")
     for host, name in sorted(wanted):
-        entry = entries.get(host)
-        part = (entry or {}).get("components", {}).get(name)
-        if entry is None:
+        own = entries.get(host)
+        part = (own or {}).get("components", {}).get(name)
+        if own is None:
             found.setdefault(name, []).append(f"{host} does not have it")
         elif part is None:
             found.setdefault(name, []).append(f"{name} is missing on {host}")
         elif part["damaged"]:
             found.setdefault(name, []).append(f"{name} on {host} is damaged: {part['damaged']}")
-        if entry is not None and record is not None and entry.get("record") is None:
+        if own is not None and record is not None and own.get("record") is None:
             found.setdefault(name, []).append(f"its record is missing or damaged on {host}")
     return found
 
