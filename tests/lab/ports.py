@@ -59,7 +59,7 @@ def is_listening(port: int, host: str = "127.0.0.1", timeout: float = 0.5) -> bo
 T = t.TypeVar("T")
 
 
-def wait_until(check: t.Callable[[], T], what: str, timeout: float = 30.0, interval: float = 0.05) -> T:
+def wait_until(check: t.Callable[[], T | None], what: str, timeout: float = 30.0, interval: float = 0.05) -> T:
     """Call ``check`` until it answers something true and return that; :class:`TimeoutError` names ``what`` otherwise."""
     deadline = time.monotonic() + timeout
     while True:

@@ -4,6 +4,7 @@
 'use strict';
 
 const config = require('./config');
+const checks = require('./checks');
 const { pool } = require('./db');
 const { PROVIDERS } = require('./payments');
 
@@ -18,34 +19,40 @@ function common(ok) {
   };
 }
 
-async function database() {
+async function run(check) {
   const begin = process.hrtime.bigint();
   try {
-    const { rows } = await pool.query('SELECT version() AS version');
+    const found = await check();
     const latency = Number(process.hrtime.bigint() - begin) / 1e6;
-    return { status: 'ok', latency_ms: Math.round(latency * 100) / 100, version: rows[0].version.split(' ').slice(0, 2).join(' ') };
+    return { status: 'ok', latency_ms: Math.round(latency * 100) / 100, ...found };
   } catch (error) {
     return { status: 'failed', error: error.message };
   }
 }
 
+async function runAll() {
+  const names = Object.keys(checks);
+  const results = await Promise.all(names.map((name) => run(checks[name])));
+  return Object.fromEntries(names.map((name, index) => [name, results[index]]));
+}
+
 async function basic() {
-  const db = await database();
-  const ok = db.status === 'ok';
-  return { code: ok ? 200 : 503, body: { ...common(ok), database: db.status } };
+  const found = await runAll();
+  const failed = Object.keys(found).filter((name) => found[name].status !== 'ok');
+  return { code: failed.length ? 503 : 200, body: { ...common(failed.length === 0), failed } };
 }
 
 async function detailed() {
-  const db = await database();
+  const found = await runAll();
   const usage = process.memoryUsage();
   const memory = {
     status: usage.rss < 1024 ** 3 ? 'ok' : 'high',
     rss_mb: Math.round(usage.rss / 1048576),
     heap_used_mb: Math.round(usage.heapUsed / 1048576),
   };
-  const connections = { status: pool.waitingCount === 0 ? 'ok' : 'waiting', total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount };
-  const ok = db.status === 'ok' && memory.status === 'ok';
-  return { code: ok ? 200 : 503, body: { ...common(ok), pid: process.pid, checks: { database: db, memory, connections } } };
+  const ok = [...Object.values(found), memory].every((check) => check.status === 'ok');
+  const connections = { total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount };
+  return { code: ok ? 200 : 503, body: { ...common(ok), pid: process.pid, connections, checks: { ...found, memory } } };
 }
 
 async function payments() {

@@ -5,6 +5,7 @@
 
 const crypto = require('node:crypto');
 const { pool, transaction } = require('./db');
+const { feeOf } = require('./fees');
 
 const PROVIDERS = ['mpesa', 'stripe', 'flutterwave'];
 const AMOUNT = /^\d{1,10}(\.\d{1,2})?$/;
@@ -40,15 +41,6 @@ function shown(row) {
     checkout_request_id: row.checkout_request_id,
     created_at: row.created_at,
   };
-}
-
-// The bug of release 2: for cards the rule is read on a connection of its own, which nobody gives back. The first
-// requests are fine and every check right after the deployment passes; after some card payments the pool is empty.
-async function feeOf(payment) {
-  const client = await pool.connect();
-  const { rows } = await client.query('SELECT percent FROM fee_rules WHERE provider = $1', [payment.provider]);
-  if (payment.provider !== 'stripe') client.release();
-  return Math.round(Number(payment.amount) * Number(rows[0].percent)) / 100;
 }
 
 // Stripe and Flutterwave answer at once; M-Pesa sends a callback when the customer has typed the PIN.
