@@ -102,7 +102,8 @@ def describe(run: Holder) -> str:
     controller = run.get("controller") or {}
     target = f" to {run['version']}" if run.get("version") else ""
     where = f" from {controller['host']}" if controller.get("host") else ""
-    return f"run {run.get('run')} ({run.get('intent')}{target}, started {run.get('since')} by {run.get('who')}{where})"
+    since = str(run.get("since"))[:19].replace("T", " ")
+    return f"run {run.get('run')} ({run.get('intent')}{target}, started {since} UTC by {run.get('who')}{where})"
 
 
 def _same_wish(run: Holder, wanted: Holder) -> bool:
@@ -144,7 +145,7 @@ def decide(
     start = {"do": "start", "run": wanted["run"], "from": None, "superseded": [], "message": None, "commands": []}
     if holder is not None:
         return _against_holder(holder, wanted, alive, start, holds)
-    harmless = []
+    harmless: list[t.Any] = []
     for old in sorted(unfinished, key=lambda item: str(item.get("since")), reverse=True):
         if old.get("run") == wanted["run"]:
             return {**start, "do": "resume", "from": old["run"], "superseded": harmless}

@@ -32,6 +32,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._releases import l
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, read_journal
 
 ATTEMPTS = 20
+# A controller that nobody described: it lives as long as its lease.
+UNSEEN = {"machine_id": "", "boot_id": "", "pid": 0, "started": "", "host": ""}
 RUN_KEYS = ("run", "intent", "version", "who", "since", "controller", "hosts", "components")
 
 
@@ -53,7 +55,7 @@ def list_runs(paths: Paths) -> list[Holder]:
         for name in os.listdir(paths.run):
             if SAFE_NAME.match(name) and os.path.isdir(os.path.join(paths.run, name)):
                 run = read_json(os.path.join(paths.run, name, "run.json"))
-                if isinstance(run, dict):
+                if isinstance(run, dict) and run.get("run") == name:
                     found.append(run)
     return sorted(found, key=lambda run: str(run.get("since")), reverse=True)
 
@@ -70,7 +72,7 @@ def make_run(wanted: dict[str, t.Any], since: str) -> Holder:
         raise RollbackError("A run needs an intent, such as full, database, application, backup or undo.")
     if wanted.get("version") is not None:
         check_name("The version", wanted["version"])
-    controller = wanted.get("controller") or identity()
+    controller = wanted.get("controller") or {**UNSEEN, "host": os.uname().nodename}
     missing = [key for key in ("machine_id", "boot_id", "pid", "started", "host") if key not in controller]
     if missing:
         raise RollbackError(f"The controller's identity lacks {', '.join(missing)}; expected machine_id, boot_id, pid, started and host.")

@@ -1,0 +1,165 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""The states of rollback_point: sealed, pinned, unpinned, absent, pruned."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import check_name
+from ansible_collections.payops.rollback.plugins.module_utils._lock import list_runs
+from ansible_collections.payops.rollback.plugins.module_utils._merge import DATABASES, release_status
+from ansible_collections.payops.rollback.plugins.module_utils._module import run_of
+from ansible_collections.payops.rollback.plugins.module_utils._overview import read_states
+from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
+    delete_point,
+    list_points,
+    pin_point,
+    seal_point,
+    sweep_trash,
+    unpin_point,
+    versions,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._releases import Registry, load_releases
+from ansible_collections.payops.rollback.plugins.module_utils._retention import mentioned, plan_retention
+from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+COMPONENT = "point"
+STEPS = ("seal", "pin", "unpin", "delete", "prune")
+RECORD_OPTIONS = ("expected", "created", "who", "label", "ticket", "reason", "healthy")
+
+
+def needs(paths: Paths, protect: t.Iterable[str] = (), skip_run: str | None = None) -> tuple[set[str], dict[str, str]]:
+    """What is live on this host (versions and releases), and which points something still needs: version -> why."""
+    known = set(versions(paths))
+    live: set[str] = set()
+    needed: dict[str, str] = {version: "another host needs it" for version in protect}
+    states, problems = read_states(paths)
+    if problems:
+        raise RollbackError(f"{problems[0]} Nothing is removed while it is unknown what is live.")
+    for component, state in states.items():
+        if not isinstance(state, dict):
+            continue
+        live |= {str(state[key]) for key in ("version", "release") if state.get(key)}
+        for version in mentioned(state, known):
+            needed.setdefault(version, f"{component} refers to it; see complete.yml")
+    for run in list_runs(paths):
+        if run.get("state") == "open" and run.get("run") != skip_run and run.get("version") in known:
+            needed.setdefault(str(run["version"]), f"run {run['run']} is not finished")
+    return live, needed
+
+
+def _sealed(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]:
+    params = module.params
+    record = {**{key: params[key] for key in RECORD_OPTIONS}, "run": params["run_id"]}
+    host = params["inventory_host"]
+    done = seal_point(run.paths, version, record, host, write=False)
+    if done["changed"] and run.acting:
+        with run.step("seal", version=version):
+            done = seal_point(run.paths, version, {**record, "created": done["after"]["created"]}, host)
+    return {**_result(done, f"Sealed point {version}", f"Point {version} is sealed."), "point": done["after"]}
+
+
+def _pinned(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]:
+    who, why = module.params["who"], module.params["why"]
+    done = pin_point(run.paths, version, who, why, write=False)
+    if done["changed"] and run.acting:
+        with run.step("pin", version=version):
+            done = pin_point(run.paths, version, who, why)
+    return {**_result(done, f"Pinned point {version}", f"Point {version} is pinned."), "point": done["after"]}
+
+
+def _unpinned(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]:
+    done = unpin_point(run.paths, version, write=False)
+    if done["changed"] and run.acting:
+        with run.step("unpin", version=version):
+            unpin_point(run.paths, version)
+    return {**_result(done, f"Unpinned point {version}", f"Point {version} is not pinned."), "point": done["after"]}
+
+
+def _absent(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]:
+    found = list_points(run.paths, only=[version])
+    exists = version in versions(run.paths)
+    if exists:
+        if any(point["pinned"] for point in found):
+            raise RollbackError(f"Point {version} is pinned ({found[0]['pinned'].get('why')}). Unpin it first if it may really go.")
+        live, needed = needs(run.paths, module.params["protect"], skip_run=module.params["run_id"])
+        if version in live | set(module.params["live"]):
+            raise RollbackError(f"Point {version} is live on this host. Nothing was removed.")
+        if version in needed:
+            raise RollbackError(f"Point {version} is needed: {needed[version]}. Nothing was removed.")
+        if run.acting:
+            with run.step("delete", version=version):
+                delete_point(run.paths, version)
+    done = {"changed": exists, "before": {"version": version, "exists": exists}, "after": {"version": version, "exists": False}}
+    return _result(done, f"Removed point {version}", f"Point {version} is absent.")
+
+
+def _pruned(module: AnsibleModule, run: Run) -> dict[str, t.Any]:
+    params = module.params
+    listing = list_points(run.paths)
+    live, needed = needs(run.paths, params["protect"], skip_run=params["run_id"])
+    registry = load_releases(run.paths)
+    points = [local_point(entry, registry, params["inventory_host"]) for entry in listing]
+    now = datetime.datetime.now(datetime.timezone.utc)
+    plan = plan_retention(points, params["keep_count"], params["keep_days"], now, live | set(params["live"]), needed)
+    removed = [item["version"] for item in plan["remove"]]
+    if removed and run.acting:
+        with run.step("prune", versions=removed):
+            for version in removed:
+                delete_point(run.paths, version)
+    elif run.acting:
+        sweep_trash(run.paths)
+    before = [point["version"] for point in points]
+    done = {
+        "changed": bool(removed),
+        "before": {"points": before},
+        "after": {"points": [version for version in before if version not in removed]},
+    }
+    result = _result(
+        done, "", f"{len(before) - len(removed)} point(s) stay, {len(removed)} {'removed' if run.acting else 'would be removed'}."
+    )
+    result["actions"] = [f"Removed point {item['version']}: {item['why']}" for item in plan["remove"]]
+    return {**result, "removed": plan["remove"], "kept": plan["keep"]}
+
+
+def local_point(entry: dict[str, t.Any], registry: Registry, host: str | None) -> dict[str, t.Any]:
+    """What pruning must know of the part of a point that lies on this host."""
+    record = entry["record"] or {}
+    own = (record.get("expected") or {}).get(host, [])
+    parts = entry["components"]
+    releases = [str(part["release"]) for name, part in parts.items() if part["release"] and name not in DATABASES]
+    return {
+        **{key: entry[key] for key in ("version", "legacy", "created", "pinned")},
+        "releases": releases,
+        "release": release_status(releases, record.get("healthy"), registry),
+        "complete": entry["sealed"] and not entry["problems"] and all(name in parts for name in own),
+    }
+
+
+def _result(done: dict[str, t.Any], action: str, msg: str) -> dict[str, t.Any]:
+    return {
+        "changed": done["changed"],
+        "msg": msg,
+        "actions": [action] if done["changed"] and action else [],
+        "diff": {"before": done["before"] or {}, "after": done["after"] or {}},
+    }
+
+
+def change(module: AnsibleModule) -> dict[str, t.Any]:
+    """Carry out the state that the module was asked for."""
+    state = module.params["state"]
+    with run_of(module, COMPONENT, STEPS) as run:
+        if state == "pruned":
+            result = _pruned(module, run)
+        else:
+            handlers = {"sealed": _sealed, "pinned": _pinned, "unpinned": _unpinned, "absent": _absent}
+            result = handlers[state](module, run, check_name("The version", module.params["version"]))
+        return {**result, "steps": run.steps}
