@@ -10,11 +10,17 @@ import hashlib
 import os
 import typing as t
 
+import yaml
+
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import check_name
 
 # Set by ansible-playbook, AWX and Tower themselves; nobody types them by mistake.
 FOREIGN_PREFIXES = ("ansible_", "awx_", "tower_")
+# What an inventory says of a whole system.
+SYSTEM_VARIABLES = frozenset(
+    ("rollback_system", "rollback_store", "rollback_store_group", "rollback_lock_host", "rollback_legacy_path", "rollback_extra_variables")
+)
 
 
 def check_version(version: t.Any) -> str:
@@ -101,33 +107,42 @@ def check_limit(hosts: t.Iterable[str], playing: t.Iterable[str], allow_partial:
     return taking_part
 
 
-def controller_identity(pid: int, host: str) -> dict[str, t.Any]:
-    """Who runs this: enough to know later whether that process still lives (same boot, same start of the same pid)."""
-    return {"machine_id": _line("/etc/machine-id"), "boot_id": _line("/proc/sys/kernel/random/boot_id"), "pid": pid,
-            "started": started_at(pid), "host": host}
-
-
-def started_at(pid: int) -> str:
-    """The start time of a process in clock ticks since boot, '' when there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
-            return handle.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
 def run_id_of(identity: dict[str, t.Any], intent: str, version: str) -> str:
     """Eight hexadecimal digits, the same for every task of one ansible-playbook process and intent."""
     text = "|".join(str(identity[key]) for key in sorted(identity)) + f"|{intent}|{version}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _line(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return handle.read().strip()
-    except OSError:
-        return ""
+ROLLBACKS = ("full", "database", "application", "gradual")
+# How a run ended that left something which undo can take back. An open one may have.
+REVERSIBLE = (None, "done", "lost", "taken_over")
+
+
+def last_rollback(runs: t.Iterable[dict[str, t.Any]]) -> tuple[dict[str, t.Any] | None, dict[str, t.Any] | None]:
+    """The rollback that ``undo`` is about, and the finished undo that already took it back (or None).
+
+    ``runs`` are run records of any number of hosts, in any order, repeated or not.
+    """
+    newest = sorted({str(run["run"]): run for run in runs}.values(), key=lambda run: str(run.get("since")), reverse=True)
+    undone_by = None
+    for run in newest:
+        if run.get("intent") == "undo" and run.get("outcome") == "done":
+            undone_by = undone_by or run
+        elif run.get("intent") in ROLLBACKS and run.get("outcome") in REVERSIBLE:
+            return run, undone_by
+    return None, undone_by
+
+
+def option_names(roles_dir: str) -> set[str]:
+    """Every variable that an argument spec of our roles declares."""
+    names: set[str] = set()
+    for role in os.listdir(roles_dir):
+        path = os.path.join(roles_dir, role, "meta", "argument_specs.yml")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as handle:
+                specs = yaml.safe_load(handle)["argument_specs"]
+            names.update(name for spec in specs.values() for name in spec.get("options", {}))
+    return names
 
 
 def component_roles(roles_dir: str) -> list[str]:

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure half of the gate: each refusal with its sentence, each acceptance with its value."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+import pytest
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.plugin_utils import _gate
+
+
+@pytest.mark.parametrize("version", ["20231201_120000", "v2.10", "latest", "2.3.1", "backup_20231201_120000"])
+def test_text_is_a_version(version: str) -> None:
+    assert _gate.check_version(version) == version
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        # What an AWX survey or JSON makes of what a person typed.
+        (2.1, "float 2.1"),
+        (20260101, "int 20260101"),
+        (False, "bool False"),
+        (datetime.date(2026, 11, 21), "date"),
+        (["a"], "list"),
+        (None, "empty"),
+        ("", "empty"),
+        ("  ", "empty"),
+        ("../x", "not a safe name"),
+        ("a/b", "not a safe name"),
+        ("x" * 101, "not a safe name"),
+        ("a\n", "not a safe name"),
+        ("-rf", "not a safe name"),
+        ("v1;id", "not a safe name"),
+    ],
+)
+def test_what_is_no_version_is_refused(found: t.Any, says: str) -> None:
+    with pytest.raises(RollbackError, match=says):
+        _gate.check_version(found)
+
+
+def test_a_misspelt_variable_never_means_the_latest() -> None:
+    with pytest.raises(RollbackError, match="'verison' .did you mean 'version'") as refused:
+        _gate.check_extra_variables(["verison", "ansible_user", "awx_job_id"], ["version", "ticket"])
+    assert refused.value.details["unknown"] == ["verison"]
+
+
+def test_known_variables_pass() -> None:
+    _gate.check_extra_variables(["version", "awx_job_id", "tower_job_id", "ansible_check_mode"], ["version"])
+
+
+def test_hosts_without_components_are_no_members() -> None:
+    assert _gate.members({"a": ["pm2"], "b": None, "c": []}) == {"a": ["pm2"]}
+
+
+@pytest.mark.parametrize(("given", "says"), [({"a": None}, "nothing to do"), ({"a": "pm2"}, "expected a list")])
+def test_an_inventory_without_members_is_refused(given: dict[str, t.Any], says: str) -> None:
+    with pytest.raises(RollbackError, match=says):
+        _gate.members(given)
+
+
+def test_unknown_components_are_named_with_the_likely_one() -> None:
+    with pytest.raises(RollbackError, match="'postgres'; known are pm2, postgresql. Did you mean postgresql"):
+        _gate.check_components({"a": ["postgres"]}, ["pm2", "postgresql"], ["pm2"])
+    with pytest.raises(RollbackError, match="no host of the inventory has one"):
+        _gate.check_components({"a": ["postgresql"]}, ["pm2", "postgresql"], ["pm2"])
+
+
+def test_a_limit_to_a_part_must_be_said_aloud() -> None:
+    with pytest.raises(RollbackError, match="--limit leaves out b.*allow_partial=true"):
+        _gate.check_limit(["a", "b"], ["a"], False)
+    assert _gate.check_limit(["a", "b"], ["a"], True) == ["a"]
+    assert _gate.check_limit(["a", "b"], ["b", "a", "bystander"], False) == ["a", "b"]
+    with pytest.raises(RollbackError, match="leaves no host"):
+        _gate.check_limit(["a"], ["bystander"], True)
+
+
+def _run(run: str, since: int, intent: str, outcome: str | None) -> dict[str, t.Any]:
+    return {"run": run, "since": f"2026-01-01T00:00:{since:02d}Z", "intent": intent, "outcome": outcome, "version": "v"}
+
+
+@pytest.mark.parametrize(
+    ("runs", "target", "undone_by"),
+    [
+        ([], None, None),
+        ([_run("b", 1, "backup", "done")], None, None),
+        ([_run("r", 1, "full", "done"), _run("b", 2, "backup", "done")], "r", None),
+        ([_run("r", 1, "full", None)], "r", None),
+        ([_run("r", 1, "full", "taken_over"), _run("u", 2, "undo", None)], "r", None),
+        ([_run("r", 1, "full", "done"), _run("u", 2, "undo", "done")], "r", "u"),
+        # A rollback that undid itself leaves nothing: the one before it is meant.
+        ([_run("q", 1, "full", "done"), _run("r", 2, "full", "undone")], "q", None),
+        ([_run("q", 1, "full", "done"), _run("r", 2, "full", "refused")], "q", None),
+        # A rollback after an undo is the last one again.
+        ([_run("q", 1, "full", "done"), _run("u", 2, "undo", "done"), _run("r", 3, "database", "done")], "r", None),
+    ],
+)
+def test_which_rollback_undo_is_about(runs: list[dict[str, t.Any]], target: str | None, undone_by: str | None) -> None:
+    found, by = _gate.last_rollback(list(reversed(runs)) + runs)
+    assert (found and found["run"], by and by["run"]) == (target, undone_by)
+
+
+def test_one_process_has_one_run_id_per_intent() -> None:
+    me = {"machine_id": "m", "boot_id": "b", "pid": 1, "started": "2", "host": "h"}
+    assert _gate.run_id_of(me, "full", "v1") == _gate.run_id_of(dict(reversed(me.items())), "full", "v1")
+    assert len({_gate.run_id_of(me, "full", "v1"), _gate.run_id_of(me, "undo", "v1"), _gate.run_id_of({**me, "pid": 2}, "full", "v1")}) == 3
