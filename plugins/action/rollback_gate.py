@@ -25,7 +25,7 @@ from ansible_collections.payops.rollback.plugins.plugin_utils import _gate
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "roles")
 SPEC: dict[str, t.Any] = {
     "system": {"type": "raw", "required": True},
-    "intent": {"type": "str", "required": True},
+    "intent": {"type": "str", "required": True, "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency"]},
     "components": {"type": "list", "elements": "str", "required": True},
     "version": {"type": "raw"},
     "words": {"type": "list", "elements": "str", "default": []},
