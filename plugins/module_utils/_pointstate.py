@@ -40,7 +40,7 @@ def needs(paths: Paths, protect: t.Iterable[str] = (), skip_run: str | None = No
     """What is live on this host (versions and releases), and which points something still needs: version -> why."""
     known = set(versions(paths))
     live: set[str] = set()
-    needed: dict[str, str] = {version: "another host needs it" for version in protect}
+    needed: dict[str, str] = dict.fromkeys(protect, "another host needs it")
     states, problems = read_states(paths)
     if problems:
         raise RollbackError(f"{problems[0]} Nothing is removed while it is unknown what is live.")

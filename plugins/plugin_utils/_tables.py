@@ -1,0 +1,329 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this plugin util is PRIVATE to the collection: it may change without notice.
+"""Plain text for tired people: aligned tables of at most 100 columns, cut with an ellipsis, never wrapped."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+import unicodedata
+
+WIDTH = 100
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def clean(value: t.Any) -> str:
+    """One line without control characters: labels come from people and must not move the cursor or fake a row."""
+    text = "" if value is None else str(value)
+    return " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char for char in text).split())
+
+
+def columns(text: str) -> int:
+    """How many terminal columns a text takes."""
+    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """``text`` in at most ``width`` columns, with an ellipsis where something was left out."""
+    if columns(text) <= width:
+        return text
+    kept, used = "", 0
+    for char in text:
+        step = columns(char)
+        if used + step > width - 1:
+            break
+        kept, used = kept + char, used + step
+    return f"{kept}…" if width > 0 else ""
+
+
+def pad(text: str, width: int, right: bool = False) -> str:
+    blanks = " " * max(0, width - columns(text))
+    return blanks + text if right else text + blanks
+
+
+def size_text(size: t.Any) -> str:
+    """Bytes for people: 0 B, 999 B, 1.5 KiB, 12 GiB."""
+    if not isinstance(size, (int, float)):
+        return "?"
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
+        value /= 1024
+    return "?"
+
+
+def span_text(seconds: float | None) -> str:
+    """An age for people, one unit: 12 s, 5 min, 3 h, 2 d."""
+    if seconds is None:
+        return "?"
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
+        if seconds < limit:
+            return f"{max(0, seconds) / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def duration_text(seconds: t.Any) -> str:
+    """A measured time for people: 0.09 s, 4.2 s, 75 s."""
+    if not isinstance(seconds, (int, float)):
+        return ""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
+def age_text(created: t.Any, now: datetime.datetime) -> str:
+    try:
+        moment = datetime.datetime.strptime(str(created), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
+    except ValueError:
+        return "?"
+    return span_text((now - moment).total_seconds())
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+class Column(t.NamedTuple):
+    title: str
+    right: bool = False
+    floor: int = 0  # a column with a floor may be cut down to it when the table is too wide
+
+
+def table(heads: t.Sequence[Column], rows: t.Sequence[t.Sequence[t.Any]], width: int = WIDTH) -> list[str]:
+    """Aligned lines, two blanks between columns. Too wide: the widest column that may shrink does."""
+    texts = [[clean(cell) for cell in row] for row in rows]
+    widths = [max([columns(head.title), *(columns(row[index]) for row in texts)]) for index, head in enumerate(heads)]
+    used = [index for index, head in enumerate(heads) if any(row[index] for row in texts) or not texts]
+    while sum(widths[index] + 2 for index in used) - 2 > width:
+        shrinkable = [index for index in used if heads[index].floor and widths[index] > heads[index].floor]
+        if not shrinkable:
+            break
+        widths[max(shrinkable, key=lambda index: widths[index])] -= 1
+    lines = []
+    for row in [[head.title for head in heads], *texts]:
+        cells = [pad(cut(row[index], widths[index]), widths[index], heads[index].right) for index in used]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def wrap(text: str, width: int, indent: str) -> list[str]:
+    """A sentence over as many lines as it needs, broken between words."""
+    lines, line = [], ""
+    for word in clean(text).split(" "):
+        word = cut(word, width - len(indent))
+        if line and columns(line) + 1 + columns(word) > width - len(indent):
+            lines.append(indent + line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, indent + line] if line else lines
+
+
+# -- points -----------------------------------------------------------------------------------------------------------
+
+
+def parts_text(point: dict[str, t.Any]) -> str:
+    """``pm2@app1,app2 postgresql@db1``; from the third host on only their number."""
+    hosts: dict[str, list[str]] = {}
+    for host, parts in point["hosts"].items():
+        for name in parts:
+            hosts.setdefault(name, []).append(host)
+    texts = []
+    for name, found in sorted(hosts.items()):
+        texts.append(f"{name}@{','.join(sorted(found))}" if len(found) < 3 else f"{name}@{len(found)} hosts")
+    return " ".join(texts) or "nothing"
+
+
+def points_rows(points: list[dict[str, t.Any]], live: t.Container[str], now: datetime.datetime) -> list[dict[str, t.Any]]:
+    """What the table shows, as plain values (for ``output=json``)."""
+    rows = []
+    for point in points:
+        release = point["release"]
+        rows.append(
+            {
+                "version": point["version"],
+                "created": point["created"],
+                "age": age_text(point["created"], now),
+                "parts": parts_text(point),
+                "size": point["size"],
+                "complete": point["complete"],
+                "healthy": point["healthy"],
+                "release": release["status"],
+                "release_by": release["who"],
+                "release_why": release["why"],
+                "live": point["version"] in live or any(item in live for item in point["releases"]),
+                "pinned": point["pinned"],
+                "legacy": point["legacy"],
+                "label": point["label"],
+                "ticket": point["ticket"],
+                "problems": list(point["problems"]),
+                "notes": list(point["notes"]),
+            }
+        )
+    return rows
+
+
+def _note(row: dict[str, t.Any]) -> str:
+    notes = []
+    if row["legacy"]:
+        notes.append("legacy")
+    if row["pinned"]:
+        notes.append(f"pinned by {row['pinned'].get('who') or '?'}" + (f": {row['pinned']['why']}" if row["pinned"].get("why") else ""))
+    if row["release"] == "bad":
+        notes.append(f"bad by {row['release_by'] or '?'}" + (f": {row['release_why']}" if row["release_why"] else ""))
+    notes += [str(row[key]) for key in ("label", "ticket") if row[key]]
+    return "; ".join(notes)
+
+
+def points_table(
+    points: list[dict[str, t.Any]],
+    live: t.Container[str] = (),
+    now: datetime.datetime | None = None,
+    width: int = WIDTH,
+    notices: t.Sequence[str] = (),
+) -> str:
+    """The list of rollback points. ``notices`` (such as what is held closed) come first."""
+    lines = [line for notice in notices for line in wrap(f"! {notice}", width, "")]
+    if not points:
+        return "\n".join([*lines, "No rollback points yet. Take one with: ansible-playbook backup.yml"])
+    now = now or datetime.datetime.now(datetime.timezone.utc)
+    rows = points_rows(points, live, now)
+    heads = [
+        Column(""),
+        Column("VERSION", floor=15),
+        Column("AGE", right=True),
+        Column("SIZE", right=True),
+        Column("PARTS", floor=10),
+        Column("HEALTH"),
+        Column("RELEASE"),
+        Column("NOTE", floor=8),
+    ]
+    health = {True: "healthy", False: "unhealthy", None: "unknown"}
+    cells = []
+    for row in rows:
+        state = health[row["healthy"]] if row["complete"] else "INCOMPLETE"
+        release = "BAD" if row["release"] == "bad" else row["release"]
+        mark = "*" if row["live"] else ""
+        cells.append(
+            [mark, row["version"], row["age"], size_text(row["size"]), row["parts"], state, release, _note(row)]
+        )
+    body = table(heads, cells, width)
+    lines.append(body[0])
+    for row, line in zip(rows, body[1:]):
+        lines.append(line)
+        for text in row["problems"][:3]:
+            lines.append(cut(f"     ! {clean(text)}", width))
+        if len(row["problems"]) > 3:
+            lines.append(f"     ! and {len(row['problems']) - 3} more")
+    if any(row["live"] for row in rows):
+        lines += ["", "* live now"]
+    return "\n".join(lines)
+
+
+# -- runs and plans ---------------------------------------------------------------------------------------------------
+
+
+def _heading(title: str, facts: t.Sequence[tuple[str, t.Any]], width: int) -> list[str]:
+    lines = [cut(clean(title), width)]
+    for name, value in facts:
+        if value not in (None, ""):
+            lines.append(cut(f"  {name + ':':<10} {clean(value)}", width))
+    return lines
+
+
+def _rows_table(rows: dict[str, t.Any], width: int) -> list[str]:
+    heads = [
+        Column("TABLE", floor=16),
+        Column("NEWER", right=True),
+        Column("CARRIED BACK", right=True),
+        Column("LEFT", right=True),
+        Column("LEFT IN", floor=12),
+    ]
+    cells = []
+    for name, entry in sorted(rows.items()):
+        if isinstance(entry, int):
+            entry = {"newer": entry}
+        left = entry.get("left")
+        cells.append([name, entry.get("newer"), entry.get("carried"), left, entry.get("left_in") if left else ""])
+    return ["  " + line for line in table(heads, cells, width - 2)]
+
+
+def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
+    """What a run did; see the filter's documentation for the input."""
+    outcome = {"done": "DONE", "undone": "UNDONE", "failed": "FAILED", "stopped": "STOPPED"}.get(
+        str(result.get("outcome")), str(result.get("outcome") or "?")
+    )
+    versions = clean(result.get("from") or "?") + " -> " + clean(result.get("to") or "?")
+    title = f"{outcome}: {result.get('intent') or 'rollback'} of {result.get('system') or '?'}"
+    outage = result.get("outage_ms")
+    facts = [
+        ("version", versions if result.get("from") or result.get("to") else None),
+        ("outage", None if outage is None else f"{duration_text(outage / 1000)} (measured)"),
+        ("took", duration_text(result.get("seconds"))),
+        ("by", result.get("who")),
+        ("why", result.get("reason")),
+        ("run", result.get("run_id")),
+        ("message", result.get("msg")),
+    ]
+    lines = _heading(title, facts, width)
+    cells = []
+    for host, parts in sorted((result.get("hosts") or {}).items()):
+        for name, part in sorted(parts.items()):
+            cells.append([host, name, part.get("did"), part.get("kept"), duration_text(part.get("seconds"))])
+    if cells:
+        heads = [
+            Column("HOST", floor=12),
+            Column("COMPONENT"),
+            Column("DONE", floor=20),
+            Column("KEPT AS", floor=16),
+            Column("TOOK", right=True),
+        ]
+        lines += ["", *["  " + line for line in table(heads, cells, width - 2)]]
+    if result.get("rows"):
+        lines += ["", "  Rows newer than the point:", *_rows_table(result["rows"], width)]
+    for text in result.get("next") or []:
+        lines += ["", *wrap(text, width, "  ")]
+    return "\n".join(lines)
+
+
+def plan_table(plan: dict[str, t.Any], width: int = WIDTH) -> str:
+    """What a run would do; see the filter's documentation for the input."""
+    title = f"PLAN: {plan.get('intent') or 'rollback'} of {plan.get('system') or '?'}"
+    outage = plan.get("outage_ms")
+    facts = [
+        ("version", f"{clean(plan.get('from') or '?')} -> {clean(plan.get('to') or '?')}"),
+        (
+            "staging",
+            None if plan.get("staging_seconds") is None else f"about {duration_text(plan['staging_seconds'])}, beside the live system",
+        ),
+        ("outage", None if outage is None else f"about {duration_text(outage / 1000)}"),
+    ]
+    lines = _heading(title, facts, width)
+    blockers = [
+        (host, name, text)
+        for host, parts in sorted((plan.get("hosts") or {}).items())
+        for name, part in sorted(parts.items())
+        for text in part.get("blockers") or []
+    ]
+    if blockers:
+        lines += ["", f"  BLOCKED by {len(blockers)}:"]
+        for host, name, text in blockers:
+            lines += wrap(f"{host} {name}: {text}", width, "    ")
+    for host, parts in sorted((plan.get("hosts") or {}).items()):
+        for name, part in sorted(parts.items()):
+            lines += ["", f"  {clean(host)} {clean(name)}"]
+            for text in part.get("plan") or ["nothing to do"]:
+                lines += [line if index == 0 else "  " + line for index, line in enumerate(wrap(f"- {text}", width - 2, "    "))]
+    if plan.get("rows"):
+        lines += ["", "  Rows newer than the point:", *_rows_table(plan["rows"], width)]
+    if plan.get("skipped"):
+        lines += ["", "  Points passed over:"]
+        for item in plan["skipped"]:
+            lines += wrap(f"{item['version']}: {item['why']}", width, "    ")
+    for text in plan.get("warnings") or []:
+        lines += ["", *wrap(f"! {text}", width, "  ")]
+    return "\n".join(lines)
