@@ -24,8 +24,8 @@ import time
 import typing as t
 import uuid
 
-from tests.client.wire import Connection
 from tests.client.report import Ack, Failure, summary
+from tests.client.wire import Connection
 
 PROVIDERS = ("mpesa", "stripe", "flutterwave")
 PAUSES = (0.3, 0.6, 1.2, 2.4, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0)

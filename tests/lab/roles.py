@@ -40,11 +40,11 @@ class Roles:
         return [role.name for role in (self.owner, self.app, self.migrator, self.readonly, self.operator)]
 
 
-def create_roles(cluster: Cluster, prefix: str = "shop") -> Roles:
-    """Create the roles (once per cluster and prefix) and return them with their passwords."""
+def create_roles(cluster: Cluster, prefix: str = "shop", password: str = PASSWORD) -> Roles:
+    """Create the roles (once per cluster and prefix) and return them with their passwords, which begin with ``password``."""
 
     def role(kind: str) -> Role:
-        return Role(f"{prefix}_{kind}", f"{PASSWORD}{kind}")
+        return Role(f"{prefix}_{kind}", f"{password}{kind}")
 
     roles = Roles(role("owner"), role("app"), role("migrator"), role("readonly"), role("operator"))
     existing = {name for (name,) in cluster.sql("SELECT rolname FROM pg_roles")}
@@ -58,8 +58,11 @@ def create_roles(cluster: Cluster, prefix: str = "shop") -> Roles:
     return roles
 
 
-def create_database(cluster: Cluster, name: str, roles: Roles) -> str:
-    """A database as a careful team has it: owned by ``owner``, closed to PUBLIC, settings of its own, default privileges."""
+def create_database(cluster: Cluster, name: str, roles: Roles, role_settings: bool = True) -> str:
+    """A database as a careful team has it: owned by ``owner``, closed to PUBLIC, settings of its own, default privileges.
+
+    ``role_settings`` adds a setting of one role in this database, which only a superuser can put back.
+    """
     cluster.create_database(name, roles.owner.name)
     database = ident(name)
     owner, app, migrator, readonly = (ident(each.name) for each in (roles.owner, roles.app, roles.migrator, roles.readonly))
@@ -68,7 +71,7 @@ def create_database(cluster: Cluster, name: str, roles: Roles) -> str:
         f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app}, {migrator}",
         f"GRANT CONNECT ON DATABASE {database} TO {readonly}",
         f"ALTER DATABASE {database} SET statement_timeout = '30s'",
-        f"ALTER ROLE {readonly} IN DATABASE {database} SET default_transaction_read_only = on",
+        *([f"ALTER ROLE {readonly} IN DATABASE {database} SET default_transaction_read_only = on"] if role_settings else []),
         f"COMMENT ON DATABASE {database} IS 'payments of the shop'",
     ):
         cluster.sql(statement)
