@@ -20,7 +20,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import canonic
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue_sql as queries
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import dicts, rows, value
 
-Catalogue = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
+Catalogue = dict[str, dict[str, dict[str, t.Any]]]
 
 PRIVILEGES = {
     "r": "SELECT",
@@ -39,6 +39,7 @@ PRIVILEGES = {
     "A": "ALTER SYSTEM",
     "m": "MAINTAIN",
 }
+UNORDERED = ("roles", "tables", "schemas")
 SIMPLE = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 
 # Session settings under which text from the server is always the same text.
@@ -209,7 +210,7 @@ def _entry(row: dict[str, t.Any]) -> dict[str, t.Any]:
         if attribute == "grants":
             entry[attribute] = acl(found)
         elif found is not None and found != []:
-            entry[attribute] = expression(found)
+            entry[attribute] = sorted(found) if attribute in UNORDERED else expression(found)
     return entry
 
 

@@ -71,10 +71,10 @@ JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef ad ON ad.adrelid = a.a
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't'
   AND {USER} AND {_own("pg_class", "c")}"""
 
-CONSTRAINT = f"""
+CONSTRAINT = """
 SELECT CASE WHEN c.oid IS NULL THEN ARRAY[tn.nspname, ty.typname, k.conname] ELSE ARRAY[n.nspname, c.relname, k.conname] END::text[] AS name,
   pg_get_constraintdef(k.oid) AS definition, k.convalidated AS validated, nullif(k.condeferrable, false) AS deferrable,
-  nullif(k.condeferred, false) AS deferred, {{enforced}} obj_description(k.oid, 'pg_constraint') AS comment
+  nullif(k.condeferred, false) AS deferred, {enforced} obj_description(k.oid, 'pg_constraint') AS comment
 FROM pg_constraint k
 LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_type ty ON ty.oid = k.contypid LEFT JOIN pg_namespace tn ON tn.oid = ty.typnamespace
@@ -137,7 +137,7 @@ WHERE r.rulename <> '_RETURN' AND {USER} AND {_own("pg_class", "c")}"""
 
 POLICY = f"""
 SELECT ARRAY[n.nspname, c.relname, p.polname]::text[] AS name, p.polcmd::text AS command, p.polpermissive AS permissive,
-  (SELECT array_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(r)::text END ORDER BY 1) FROM unnest(p.polroles) r) AS roles,
+  (SELECT array_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(r)::text END) FROM unnest(p.polroles) r) AS roles,
   pg_get_expr(p.polqual, p.polrelid) AS using_expression, pg_get_expr(p.polwithcheck, p.polrelid) AS check_expression,
   obj_description(p.oid, 'pg_policy') AS comment
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -172,11 +172,11 @@ SELECT ARRAY[p.pubname]::text[] AS name, pg_get_userbyid(p.pubowner)::text AS ow
   obj_description(p.oid, 'pg_publication') AS comment
 FROM pg_publication p"""
 PUBLICATION_TABLES = {
-    13: "(SELECT array_agg(r.prrelid::regclass::text ORDER BY 1) FROM pg_publication_rel r WHERE r.prpubid = p.oid) AS tables,",
+    13: "(SELECT array_agg(r.prrelid::regclass::text) FROM pg_publication_rel r WHERE r.prpubid = p.oid) AS tables,",
     15: "(SELECT array_agg(concat_ws(' ', r.prrelid::regclass, (SELECT string_agg(a.attname, ',' ORDER BY a.attname) FROM pg_attribute a "
-    "WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)), pg_get_expr(r.prqual, r.prrelid)) ORDER BY 1) "
+    "WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)), pg_get_expr(r.prqual, r.prrelid))) "
     "FROM pg_publication_rel r WHERE r.prpubid = p.oid) AS tables, "
-    "(SELECT array_agg(r.pnnspid::regnamespace::text ORDER BY 1) FROM pg_publication_namespace r WHERE r.pnpubid = p.oid) AS schemas,",
+    "(SELECT array_agg(r.pnnspid::regnamespace::text) FROM pg_publication_namespace r WHERE r.pnpubid = p.oid) AS schemas,",
 }
 
 STATISTICS = f"""

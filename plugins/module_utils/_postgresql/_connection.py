@@ -32,7 +32,7 @@ try:
     import psycopg2
     import psycopg2.extensions
 except ImportError:
-    psycopg2 = None
+    psycopg2 = None  # type: ignore[assignment]
     PSYCOPG2_ERROR = traceback.format_exc()
 
 if t.TYPE_CHECKING:
@@ -51,7 +51,7 @@ UNLIMITED = {
     "default_transaction_isolation": ("read committed", 0),
 }
 
-Row = t.Tuple[t.Any, ...]
+Row = tuple[t.Any, ...]
 
 
 def postgresql_argument_spec() -> dict[str, t.Any]:
@@ -104,7 +104,7 @@ def rows(conn: t.Any, sql: t.Any, args: t.Sequence[t.Any] | None = None) -> list
     """All rows of one query."""
     with conn.cursor() as cursor:
         cursor.execute(sql, args)
-        return t.cast(t.List[Row], cursor.fetchall())
+        return t.cast("list[Row]", cursor.fetchall())
 
 
 def dicts(conn: t.Any, sql: t.Any, args: t.Sequence[t.Any] | None = None) -> list[dict[str, t.Any]]:
@@ -175,7 +175,7 @@ class Server:
     def _host(self) -> str:
         return self.params.get("login_unix_socket") or self.params.get("login_host") or ""
 
-    def parameters(self) -> dict[str, str]:
+    def parameters(self) -> dict[str, t.Any]:
         """libpq parameters without database, password and options."""
         found = {
             "host": self._host(),
