@@ -110,8 +110,10 @@ class Story:
         screen.note(f"HTTP {code} {answer}")
         cluster = self.stage.cluster
         if cluster is not None:
-            lost = cluster.sql("SELECT count(*) FROM payments WHERE provider = 'mpesa' AND status = 'pending'", dbname=DATABASE)[0][0]
-            screen.note(f"and the migration has set {lost} settled M-Pesa payments back to pending, their receipts are gone")
+            lost = cluster.sql("SELECT count(*) FROM payments WHERE status = 'pending' AND reference LIKE 'history-%'", dbname=DATABASE)[0][
+                0
+            ]
+            screen.note(f"and the migration has set {lost} settled M-Pesa payments of the past back to pending; their receipts are gone")
 
     def _ill(self) -> bool:
         return all(self.stage.health()[0] == 503 for attempt in range(4))
