@@ -1,0 +1,366 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""The states of ``pm2_rollback``: each reads what is true, and does what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, read_json, sha256_bytes
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, public
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import held, hold, hold_port
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.preflight import preflight
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look, plan, runs, settle, settled, switch, tidy
+from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import to_adopt
+from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record, Target
+
+STATES = ("archived", "staged", "held", "live", "previous", "started", "stopped", "complete")
+STEPS = (
+    "archive",
+    "prepare_layout",
+    "adopt",
+    "stage",
+    "preflight",
+    "hold",
+    "singletons_stop",
+    "green",
+    "leave",
+    "prove",
+    "flip",
+    "start",
+    "verdict",
+    "singletons_start",
+    "save",
+    "stop",
+    "complete",
+)
+PROCESS = "process.json"
+Result = t.Dict[str, t.Any]
+
+
+class Backend:
+    def __init__(self, app: App, check: bool) -> None:
+        self.app = app
+        self.releases = app.releases
+        self.check = check
+
+    def reach(self, state: str, version: str | None) -> Result:
+        self.app.pm2.require()
+        before = self.picture()
+        if state in ("archived", "staged", "live"):
+            if version is None:
+                raise RollbackError(f"state={state} needs version: the name of a rollback point, for example '20231201_120000'.")
+            result: Result = getattr(self, state)(version)
+        else:
+            result = getattr(self, state)()
+        acted = self.app.actions
+        result.setdefault("actions", acted)
+        after = before if self.check else self.picture()
+        result.update(
+            after, steps=self.app.run.steps, diff={"before": _shown(before), "after": _shown({**after, **result.pop("will", {})})}
+        )
+        result.setdefault("msg", "; ".join(result["actions"]) or f"{self.app.name}: nothing to do")
+        return result
+
+    def picture(self) -> Result:
+        """What is true now, without any secret."""
+        processes = self.app.pm2.processes()
+        state = self.releases.state()
+        live = self.releases.live_record()
+        return {
+            "app": self.app.name,
+            "layout": self.releases.layout.kind,
+            "live": {key: live[key] for key in ("version", "release")},
+            "kept": state.get("kept"),
+            "staged": {key: state["staged"].get(key) for key in ("version", "release", "at")} if state.get("staged") else None,
+            "hold": state.get("hold"),
+            "unfinished": state.get("switch"),
+            "processes": [
+                {"name": process.name, "id": str(process.pm_id), "instance": process.instance, "status": process.status, "pid": process.pid}
+                for process in self.app.ours(processes)
+            ],
+        }
+
+    # -- points ------------------------------------------------------------------------------------------------------
+
+    def archived(self, version: str) -> Result:
+        app = self.app
+        definition = app.live_definition(app.pm2.processes())
+        facts = {"app": app.name, "process": public(definition)}
+        if self.check:
+            there = os.path.isdir(self.releases.paths.component(version, self.releases.component))
+            return {"changed": not there, "actions": [] if there else [f"archive the live release of {app.name} as {version}"]}
+        done = self.releases.archive(app.run, version, facts, {PROCESS: json.dumps(definition, sort_keys=True).encode("utf-8")})
+        if done["changed"]:
+            app.actions.append(f"archived release {done['release'][:12]} of {app.name} as {version}")
+        return {"changed": done["changed"], "release": done["release"], "size": done["size"], "version": version}
+
+    def wanted_definition(self, target: Target, live: Definition) -> Definition:
+        """How the target is to be run: as it ran when the point was taken, or with today's environment."""
+        if target.facts.get("legacy"):
+            return self.app.customised(live)
+        path = os.path.join(self.releases.paths.component(target.version, self.releases.component), PROCESS)
+        found: Definition = read_json(path)
+        if not isinstance(found, dict) or "env" not in found:
+            raise RollbackError(f"{path} does not say how {self.app.name} was run. The point is damaged; choose another one.")
+        if self.app.settings.env_from == "live":
+            found = {**found, "env": live["env"]}
+        # How many instances serve is today's business, not the point's.
+        return self.app.customised({**found, "instances": live["instances"]})
+
+    # -- staged ------------------------------------------------------------------------------------------------------
+
+    def staged(self, version: str) -> Result:
+        app = self.app
+        processes = app.pm2.processes()
+        live = app.live_definition(processes)
+        target = self.releases.target(version)
+        at_version, drift = self.releases.at_version(target)
+        told: Result = {"version": version, "release": target.release, "at_version": at_version, "drift": drift}
+        if at_version:
+            return {**told, "changed": False, "msg": f"{app.name} is at {version} already; nothing to stage"}
+        definition = self.wanted_definition(target, live)
+        app.port(definition)
+        ready = self.releases.staged(target)
+        tried = self.releases.state().get("preflight") or {}
+        mark = sha256_bytes(canonical_json(definition))
+        if self.check:
+            missing = [] if ready else [f"stage {version} in {self.releases.layout.workshop}"]
+            missing += [
+                f"move the persistent path {name} to {self.releases.layout.shared}"
+                for name in to_adopt(self.releases.layout, self.releases.persistent)
+            ]
+            if app.settings.preflight and not (ready and tried == {"tree": ready["tree"], "mark": mark}):
+                missing.append(f"boot {version} on a spare port")
+            return {
+                **told,
+                "changed": bool(missing),
+                "actions": missing,
+                "plan": plan(app, look(app), ready or _foreign(target), definition),
+            }
+        app.remember(self.releases.live_tree(), live)
+        record = self.releases.stage(app.run, target)
+        app.remember(record["tree"], definition)
+        changed = bool(record["changed"])
+        if changed:
+            app.actions.append(f"staged {version} as {record['path']}")
+        told["release"] = record["release"]
+        if app.settings.preflight and tried != {"tree": record["tree"], "mark": mark}:
+            told["preflight"] = preflight(app, record, record["path"], definition, live)
+            self.releases.remember(preflight={"tree": record["tree"], "mark": mark})
+            changed = True
+        return {**told, "changed": changed, "path": record["path"], "plan": plan(app, look(app), record, definition)}
+
+    # -- held --------------------------------------------------------------------------------------------------------
+
+    def held(self) -> Result:
+        app = self.app
+        processes = app.pm2.processes()
+        definition = app.customised(app.live_definition(processes))
+        port = app.port(definition)
+        if held(app, port, processes):
+            return {"changed": False, "msg": f"{app.name} is held already; state=started ends it"}
+        if self.check:
+            return {"changed": True, "actions": [f"answer 503 on port {port}, let {app.name} finish its requests and take it down"]}
+        try:
+            hold(app, definition)
+        except RollbackError as exc:
+            raise RollbackError(str(exc), **{"changed": True, "hold": self.releases.state().get("hold"), **exc.details}) from exc
+        return {"changed": True}
+
+    # -- live and previous -------------------------------------------------------------------------------------------
+
+    def live(self, version: str) -> Result:
+        app = self.app
+        processes = app.pm2.processes()
+        live = app.live_definition(processes)
+        self._same_switch(version)
+        target = self.releases.target(version, hashes=False)
+        at_version, drift = self.releases.at_version(target)
+        told: Result = {"version": version, "release": target.release, "drift": drift, "at_version": at_version}
+        if at_version:
+            record: Record = {**self.releases.live_record(), "version": version, "app_version": target.facts.get("app_version")}
+            if self.releases.state().get("switch"):
+                definition = app.definition_for(record["tree"], self.wanted_definition(target, live))
+            else:
+                definition = app.customised(live)
+        elif self.check:
+            record, definition = self.releases.staged(target) or _foreign(target), self.wanted_definition(target, live)
+        else:
+            if not self.releases.staged(target):
+                told["staged_now"] = self.staged(version)["changed"]
+            found = self.releases.staged(self.releases.target(version, hashes=False))
+            if found is None:
+                raise RollbackError(f"Release {version} was staged, but its tree is not there. Look at {self.releases.layout.workshop}.")
+            record = found
+            definition = app.definition_for(record["tree"], self.wanted_definition(target, live))
+        return {**told, **self._go(record, definition), "release": record["release"]}
+
+    def _same_switch(self, version: str) -> None:
+        unfinished = self.releases.state().get("switch")
+        if unfinished and version not in (unfinished["to"].get("version"), unfinished["from"].get("version")):
+            raise RollbackError(
+                f"A switch of {self.app.name} to {unfinished['to'].get('version')} is unfinished. Finish it with state=live and "
+                f"version={unfinished['to'].get('version')}, or go back with state=previous; then choose {version}.",
+                unfinished=unfinished,
+            )
+
+    def _go(self, record: Record, definition: Definition, undone: bool = False) -> Result:
+        app = self.app
+        scene = look(app)
+        if settled(app, scene, record["tree"], definition):
+            return {"changed": False, "plan": []}
+        steps = plan(app, scene, record, definition)
+        if self.check:
+            return {
+                "changed": True,
+                "plan": steps,
+                "actions": steps,
+                "will": {"live": {key: record.get(key) for key in ("version", "release")}},
+            }
+        if record["tree"] == self.releases.live_tree() and not self.releases.state().get("switch"):
+            self._start(record, definition)
+        else:
+            switch(app, record, definition, undone)
+        return {"changed": True, "plan": steps}
+
+    def previous(self) -> Result:
+        app = self.app
+        processes = app.pm2.processes()
+        live = app.live_definition(processes)
+        state = self.releases.state()
+        if state.get("undone") and not state.get("switch"):
+            record: Record = {**self.releases.live_record(), "app_version": (state.get("live") or {}).get("app_version")}
+            done = self._go(record, app.definition_for(record["tree"], live))
+            name = record["version"] or str(record["release"])[:12]
+            return {**done, **({} if done["changed"] else {"msg": f"{app.name} is back at {name} already"})}
+        record = self.releases.back()
+        return self._go(record, app.definition_for(record["tree"], live), undone=True)
+
+    # -- started, stopped, complete ----------------------------------------------------------------------------------
+
+    def started(self) -> Result:
+        app = self.app
+        processes = app.pm2.processes()
+        record: Record = dict(self.releases.live_record())
+        known = self.releases.state().get("live") or {}
+        if known.get("tree") == record["tree"]:
+            record["app_version"] = known.get("app_version")
+        definition = app.definition_for(record["tree"], app.live_definition(processes))
+        if settled(app, look(app), record["tree"], definition):
+            return {"changed": False}
+        steps = plan(app, look(app), record, definition)
+        if self.check:
+            return {"changed": True, "plan": steps, "actions": steps}
+        unfinished = self.releases.state().get("switch")
+        if unfinished and unfinished["to"]["tree"] != record["tree"]:
+            self.releases.remember(switch=None)
+        self._start(record, definition)
+        return {"changed": True, "plan": steps}
+
+    def _start(self, record: Record, definition: Definition) -> None:
+        """Run what is on the disk. A hold that cannot end stays a hold."""
+        app = self.app
+        was_held = look(app).held
+        app.remember(record["tree"], definition)
+        try:
+            settle(app, record, definition)
+        except RollbackError as exc:
+            if was_held:
+                port = app.port(definition)
+                hold_port(app, definition, port)
+                app.remove(look(app).own, port, 1)
+                raise RollbackError(f"{exc} {app.name} stays on hold.", **exc.details) from exc
+            raise
+        tidy(app, bool(self.releases.state().get("undone")))
+
+    def stopped(self) -> Result:
+        app = self.app
+        scene = look(app)
+        processes = scene.all
+        definition = app.live_definition(processes)
+        alive = [process for process in [*scene.own, *scene.green, *scene.hold] if process.alive]
+        singletons = [process for process in processes if process.name in app.settings.singletons and process.alive]
+        if not alive and not singletons:
+            return {"changed": False, "msg": f"{app.name} is stopped already"}
+        if self.check:
+            return {"changed": True, "actions": [f"stop {name}" for name in sorted({process.name for process in [*alive, *singletons]})]}
+        with app.run.step("stop") as learnt:
+            app.remember(self.releases.live_tree(), definition)
+            names = sorted({process.name for process in singletons})
+            known = self.releases.state().get("singletons", [])
+            self.releases.remember(stopped={"since": now(), "run": app.run.run_id}, singletons=sorted({*known, *names}) or None)
+            for name in [*sorted({process.name for process in scene.own}), *names]:
+                app.pm2.act("stop", name)
+            app.remove([*scene.green, *scene.hold], app.port(app.customised(definition)), 0)
+            app.await_gone([process.pid for process in [*alive, *singletons] if process.pid])
+            self.releases.remember(hold=None)
+            self._prove_stopped()
+            learnt["stopped"] = sorted({process.name for process in [*alive, *singletons]})
+        with app.run.step("save"):
+            save(app.pm2, app.name)
+        app.actions.append(f"stopped {', '.join(learnt['stopped'])}; state=started starts the release that is on the disk")
+        return {"changed": True}
+
+    def _prove_stopped(self) -> None:
+        deadline = time.monotonic() + self.app.settings.wait_seconds
+        while True:
+            left: list[Proc] = [
+                process
+                for process in self.app.pm2.processes()
+                if process.alive and (process.name in self.app.settings.singletons or process in self.app.ours([process]))
+            ]
+            if not left:
+                return
+            if time.monotonic() >= deadline:
+                raise RollbackError(
+                    f"{left[0].name} (pid {left[0].pid}) is {left[0].status}, expected stopped. Try: pm2 stop {left[0].name}"
+                )
+            time.sleep(0.1)
+
+    def complete(self) -> Result:
+        state = self.releases.state()
+        if self.check:
+            paths = self.releases.removable()
+            return {"changed": bool(paths or state.get("kept")), "actions": [f"remove {path}" for path in paths]}
+        if not state.get("switch") and not self._quiet():
+            raise RollbackError(
+                f"{self.app.name} is in the middle of something. Finish with state=live, started or previous before complete."
+            )
+        had = bool(state.get("kept") or state.get("staged"))
+        paths = self.releases.complete(self.app.run)
+        if paths or had:
+            self.releases.remember(preflight=None)
+            self.app.actions.append(f"removed {', '.join(paths)}" if paths else "forgot the previous release")
+        return {"changed": bool(paths) or had, "removed": paths}
+
+    def _quiet(self) -> bool:
+        scene = look(self.app)
+        definition = self.app.live_definition(scene.all)
+        return (
+            runs(self.app, scene, self.releases.live_tree(), {**definition, "instances": len(scene.own)})
+            and not scene.green
+            and not scene.hold
+        )
+
+
+def _foreign(target: Target) -> Record:
+    """A record of a release that is not staged yet, for plans."""
+    return {"version": target.version, "release": target.release, "tree": -1, "app_version": target.facts.get("app_version")}
+
+
+def _shown(picture: Result) -> str:
+    shown = {key: picture.get(key) for key in ("live", "kept", "staged", "hold", "processes")}
+    if shown["kept"]:
+        shown["kept"] = {key: shown["kept"].get(key) for key in ("version", "release", "path")}
+    shown["processes"] = sorted({f"{process['name']} {process['status']}" for process in shown["processes"] or []})
+    return json.dumps(shown, indent=2, sort_keys=True) + "\n"

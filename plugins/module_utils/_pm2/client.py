@@ -1,0 +1,211 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""How PM2 is asked and told, and what is read behind its back: the daemon's owner and /proc.
+
+PM2's exit codes are no verdict, an absent daemon answers ``[]`` and is started by asking, and ``pm2_env.cwd`` lies.
+So: the daemon is checked before PM2 is called, and a process is believed for its pid, working directory and restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import write_json
+from ansible_collections.payops.rollback.plugins.module_utils._module import Cli, Completed
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
+
+ALIVE = ("online", "launching", "stopping", "waiting restart")
+
+
+class Proc(t.NamedTuple):
+    """One entry of ``pm2 jlist``, and what /proc says about it."""
+
+    pm_id: t.Any
+    name: str
+    pid: int
+    status: str
+    restarts: int
+    started: float  # seconds since the epoch
+    exec_mode: str
+    instance: t.Any
+    cwd: str  # pm_cwd: the path it was started with
+    script: str
+    tree: int  # identity of the folder it really runs in; 0 when it does not run
+    env: dict[str, t.Any]  # everything PM2 holds: secrets
+
+    @property
+    def alive(self) -> bool:
+        return self.pid > 0 and self.status in ALIVE
+
+
+def parse_jlist(text: str) -> list[dict[str, t.Any]]:
+    """The JSON of ``pm2 jlist``, which may follow lines about PM2 itself."""
+    for line in reversed(text.strip().splitlines()):
+        if line.startswith("["):
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, list):
+                return [entry for entry in value if isinstance(entry, dict)]
+    raise RollbackError(f"pm2 jlist gave no list: {text.strip()[:200]!r}. Expected JSON; try 'pm2 jlist' by hand as the same user.")
+
+
+def proc_of(entry: dict[str, t.Any], proc: str = "/proc") -> Proc:
+    env = entry.get("pm2_env") or {}
+    pid = int(entry.get("pid") or 0)
+    return Proc(
+        pm_id=entry.get("pm_id", env.get("pm_id")),
+        name=str(entry.get("name")),
+        pid=pid,
+        status=str(env.get("status")),
+        restarts=int(env.get("restart_time") or 0),
+        started=float(env.get("pm_uptime") or 0) / 1000,
+        exec_mode="cluster" if env.get("exec_mode") == "cluster_mode" else "fork",
+        instance=env.get(env.get("instance_var") or "NODE_APP_INSTANCE"),
+        cwd=str(env.get("pm_cwd") or ""),
+        script=str(env.get("pm_exec_path") or ""),
+        tree=identity(os.path.join(proc, str(pid), "cwd")) if pid else 0,
+        env=env,
+    )
+
+
+class Daemon(t.NamedTuple):
+    pid: int
+    uid: int
+
+
+class Pm2:
+    def __init__(
+        self,
+        cli: Cli,
+        home: str,
+        scratch: str,
+        pm2_bin: str,
+        node_bin: str | None = None,
+        user: str | None = None,
+        proc: str = "/proc",
+    ) -> None:
+        self.cli = cli
+        self.home = os.path.normpath(home)
+        self.scratch = scratch
+        self.pm2_bin = pm2_bin
+        self.node_bin = node_bin
+        self.user = user
+        self.proc = proc
+
+    # -- the daemon --------------------------------------------------------------------------------------------------
+
+    def daemon(self) -> Daemon | None:
+        """The daemon of this PM2_HOME, found without PM2 (asking PM2 would start one)."""
+        try:
+            with open(os.path.join(self.home, "pm2.pid"), encoding="ascii") as handle:
+                pid = int(handle.read().strip())
+            with open(os.path.join(self.proc, str(pid), "cmdline"), "rb") as handle:
+                command = handle.read().replace(b"\0", b" ").decode("utf-8", "replace")
+            uid = os.stat(os.path.join(self.proc, str(pid))).st_uid
+        except (OSError, ValueError):
+            return None
+        if "God Daemon" not in command and "pm2" not in command.lower():
+            return None
+        return Daemon(pid, uid)
+
+    def require(self) -> Daemon:
+        """The daemon, or why it cannot be used."""
+        me = os.geteuid()
+        if self.user is not None:
+            try:
+                wanted = pwd.getpwnam(self.user).pw_uid
+            except KeyError:
+                raise RollbackError(
+                    f"The user {self.user!r} does not exist on this host. Set user to the owner of the PM2 daemon."
+                ) from None
+            if wanted != me:
+                raise RollbackError(
+                    f"This task runs as {_user(me)}, but PM2 belongs to {self.user} (option user). Set become_user: {self.user} on the task."
+                )
+        if not os.path.isdir(self.home):
+            raise RollbackError(
+                f"PM2_HOME {self.home} does not exist. PM2 keeps one daemon per folder and user; find the right one with: "
+                "ps -eo user,args | grep 'God Daemon'"
+            )
+        daemon = self.daemon()
+        if daemon is None:
+            raise RollbackError(
+                f"PM2 is not running: no daemon for PM2_HOME {self.home} (user {_user(me)}). Nothing was touched; an empty list would not mean "
+                f"that the application is stopped. Start it with 'PM2_HOME={self.home} pm2 resurrect', or correct pm2_home and become_user."
+            )
+        if daemon.uid != me:
+            raise RollbackError(
+                f"The PM2 daemon of {self.home} (pid {daemon.pid}) belongs to {_user(daemon.uid)}, but this task runs as {_user(me)}. "
+                f"Set become_user: {_user(daemon.uid)} on the task."
+            )
+        return daemon
+
+    # -- calling -----------------------------------------------------------------------------------------------------
+
+    def environment(self) -> dict[str, str]:
+        path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+        if self.node_bin:
+            path = f"{os.path.dirname(self.node_bin)}:{path}"
+        try:
+            home = pwd.getpwuid(os.geteuid()).pw_dir
+        except KeyError:
+            home = os.environ.get("HOME", "/")
+        return {"PATH": path, "HOME": home, "PM2_HOME": self.home, "PM2_NO_INTERACTION": "true", "NO_COLOR": "1", "LANG": "C.UTF-8"}
+
+    def run(self, argv: t.Sequence[str]) -> Completed:
+        """A program with nothing but our own environment: PM2 would merge the caller's into the application's."""
+        clean = [f"{key}={value}" for key, value in self.environment().items()]
+        return self.cli(["env", "-i", *clean, *argv], cwd="/")
+
+    def call(self, *args: str) -> Completed:
+        program = [self.node_bin, os.path.realpath(self.pm2_bin)] if self.node_bin else [self.pm2_bin]
+        return self.run([*program, *args, "--silent"])
+
+    def node(self, *args: str) -> Completed:
+        return self.run([self.node_bin or "node", *args])
+
+    @property
+    def library(self) -> str:
+        """The folder of the installed PM2."""
+        return os.path.dirname(os.path.dirname(os.path.realpath(self.pm2_bin)))
+
+    def processes(self) -> list[Proc]:
+        self.require()
+        done = self.call("jlist")
+        if done.rc != 0:
+            raise RollbackError(f"pm2 jlist failed (rc {done.rc}): {done.stderr.strip()[-300:]}")
+        return [proc_of(entry, self.proc) for entry in parse_jlist(done.stdout)]
+
+    def named(self, *names: str) -> list[Proc]:
+        return [process for process in self.processes() if process.name in names]
+
+    def start(self, definition: dict[str, t.Any]) -> None:
+        """Start an application by a file of mode 0600. The exit code is no verdict; see ``verdict``."""
+        path = os.path.join(self.scratch, f"pm2-start-{os.getpid()}.json")
+        try:
+            write_json(path, {"apps": [definition]})
+            done = self.call("start", path)
+        finally:
+            if os.path.exists(path):
+                os.unlink(path)
+        if done.rc != 0:
+            raise RollbackError(f"pm2 start {definition['name']} failed (rc {done.rc}): {(done.stderr or done.stdout).strip()[-300:]}")
+
+    def act(self, what: str, target: str) -> Completed:
+        """``delete``, ``stop`` or ``restart`` by name or id. An unknown name is no error: read the list afterwards."""
+        return self.call(what, target)
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,164 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""How PM2 ran an application, taken from what PM2 holds, so that the same application can be started from another tree.
+
+The environment holds secrets: a definition is only ever written to files of mode 0600.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import Layout
+
+Definition = t.Dict[str, t.Any]
+KEPT = (
+    "args",
+    "node_args",
+    "namespace",
+    "max_memory_restart",
+    "kill_timeout",
+    "listen_timeout",
+    "wait_ready",
+    "shutdown_with_message",
+    "autorestart",
+    "max_restarts",
+    "min_uptime",
+    "restart_delay",
+    "exp_backoff_restart_delay",
+    "stop_exit_codes",
+    "cron_restart",
+    "watch",
+    "ignore_watch",
+    "watch_options",
+    "merge_logs",
+    "log_date_format",
+    "log_type",
+    "instance_var",
+    "increment_var",
+    "treekill",
+    "source_map_support",
+    "disable_source_map_support",
+    "pmx",
+    "automation",
+    "vizion",
+    "filter_env",
+    "uid",
+    "gid",
+)
+# What PM2 and the shell that once called it put into the environment; none of it belongs to the application.
+FOREIGN = re.compile(
+    r"(PM2_.*|pm_id|unique_id|NODE_APP_INSTANCE|NODE_CHANNEL_.*|NODE_UNIQUE_ID|PWD|OLDPWD|SHLVL|_|SUDO_.*|SSH_.*|ANSIBLE_.*|PAYOPS_.*|XDG_SESSION_ID|TERM)\Z"
+)
+SECRET = re.compile(r"pass|secret|key|token|url|uri|dsn|cred|auth|cookie|salt|pin|cert", re.I)
+MASK = "********"
+
+
+def definition_of(processes: t.Sequence[Proc], layout: Layout) -> Definition:
+    """The definition of a running application, with paths relative to ``layout.home``. Refuses what a switch cannot serve."""
+    first = processes[0]
+    env = first.env
+    home, real = layout.home, layout.live()
+    inside = _relative(first.cwd, home)
+    if inside is None:
+        if layout.kind == "symlink" and (_relative(first.cwd, real) is not None or _relative(first.cwd, layout.workshop) is not None):
+            raise RollbackError(
+                f"PM2 runs {first.name} from the resolved path {first.cwd}, not from {home}: it would never notice that {os.path.basename(home)} "
+                f"points elsewhere. Once, and with the release that runs now: set an absolute cwd: {home} in the ecosystem file, then "
+                f"'pm2 delete {first.name}', 'pm2 start <ecosystem file>' and 'pm2 save'.",
+                reason="resolved_path",
+            )
+        raise RollbackError(
+            f"PM2 runs {first.name} in {first.cwd}, which is not below {home}. Set app_dir to the folder in which the application lives, "
+            f"or start it with cwd: {home}.",
+            reason="other_path",
+        )
+    script = _relative(first.script, home) or _relative(first.script, real)
+    definition: Definition = {
+        "name": first.name,
+        "cwd": inside,
+        "script": script if script is not None else first.script,
+        "exec_mode": first.exec_mode,
+        "instances": len(processes),
+        "env": application_env(first),
+    }
+    interpreter = env.get("exec_interpreter")
+    if interpreter and interpreter != "node":
+        definition["interpreter"] = interpreter
+    definition.update({key: env[key] for key in KEPT if env.get(key) not in (None, "", [])})
+    for key, source in (("out_file", "pm_out_log_path"), ("error_file", "pm_err_log_path")):
+        log = _log_file(str(env.get(source) or ""), first)
+        if log:
+            definition[key] = log
+    return definition
+
+
+def _relative(path: str, folder: str) -> str | None:
+    path, folder = os.path.normpath(path), os.path.normpath(folder)
+    if path == folder:
+        return "."
+    return os.path.relpath(path, folder) if path.startswith(folder.rstrip("/") + "/") else None
+
+
+def _log_file(path: str, process: Proc) -> str | None:
+    """The log file as it was configured; None where it is PM2's own default. PM2 adds the id to it for instances."""
+    home = str((process.env.get("env") or {}).get("PM2_HOME") or process.env.get("PM2_HOME") or "")
+    if not path or path == "/dev/null" or (home and os.path.dirname(path) == os.path.join(home, "logs")):
+        return None if path != "/dev/null" else path
+    if process.env.get("merge_logs"):
+        return path
+    stem, extension = os.path.splitext(path)
+    mark = f"-{process.pm_id}"
+    return (stem[: -len(mark)] if stem.endswith(mark) else stem) + extension
+
+
+def application_env(process: Proc) -> dict[str, str]:
+    held = process.env.get("env") or {}
+    return {
+        key: value if isinstance(value, str) else str(value)
+        for key, value in held.items()
+        if not FOREIGN.match(key)
+        and not isinstance(value, (dict, list))
+        and value is not None
+        and not (key == process.name and value == "{}")
+    }
+
+
+def started_from(definition: Definition, home: str, **changes: t.Any) -> Definition:
+    """The definition as PM2 wants it, with the absolute paths of ``home`` (a tree, or the path that the app lives at)."""
+    done = {**definition, **changes}
+    cwd = home if definition["cwd"] == "." else os.path.join(home, definition["cwd"])
+    script = definition["script"]
+    done.update(cwd=cwd, script=script if os.path.isabs(script) else os.path.join(home, script))
+    done["env"] = {**definition["env"], **(changes.get("env") or {})}
+    return done
+
+
+def public(definition: Definition) -> dict[str, t.Any]:
+    """What may be shown: no value of the environment, no arguments."""
+    shown = {
+        key: definition[key]
+        for key in ("name", "cwd", "script", "exec_mode", "instances", "namespace", "cron_restart")
+        if key in definition
+    }
+    return {**shown, "env": sorted(definition["env"])}
+
+
+def differing(one: Definition, other: Definition) -> list[str]:
+    """The names of environment variables that differ."""
+    first, second = one["env"], other["env"]
+    return sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
+
+
+def mask(text: str, definition: Definition | None) -> str:
+    """``text`` without the secrets that the environment holds."""
+    for key, value in sorted((definition or {}).get("env", {}).items(), key=lambda item: -len(item[1])):
+        if len(value) >= 4 and SECRET.search(key):
+            text = text.replace(value, MASK)
+    return re.sub(r"(://[^/@:\s]*:)[^@\s]+@", rf"\1{MASK}@", text)

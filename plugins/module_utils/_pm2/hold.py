@@ -1,0 +1,162 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Hold: nobody is refused, nobody is served. A responder answers 503 with Retry-After, and no worker of the release is left."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+import urllib.error
+import urllib.request
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import now
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.scripts import HOLD_HEADER
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import processes_inside
+
+
+def listening_hosts(port: int, proc: str = "/proc") -> list[str]:
+    """The addresses on which somebody listens at ``port``: the responder must use the same to share it."""
+    found: list[str] = []
+    for family in ("tcp", "tcp6"):
+        try:
+            with open(os.path.join(proc, "net", family), encoding="ascii") as handle:
+                lines = handle.read().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            columns = line.split()
+            address, unused, number = columns[1].rpartition(":")
+            if columns[3] == "0A" and int(number, 16) == port:
+                found.append(_address(address))
+    return sorted(set(found))
+
+
+def _address(text: str) -> str:
+    import socket
+
+    raw = bytes.fromhex(text)
+    words = [raw[index : index + 4][::-1] for index in range(0, len(raw), 4)]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, b"".join(words))
+
+
+def answers_hold(port: int, hosts: t.Sequence[str]) -> bool:
+    """Whether the responder answered this one request."""
+    host = next((name for name in hosts if name not in ("::", "0.0.0.0")), "127.0.0.1")
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(url, timeout=3).close()
+        return False
+    except urllib.error.HTTPError as exc:
+        return exc.code == 503 and HOLD_HEADER in exc.headers
+    except OSError:
+        return False
+
+
+def hold_port(app: App, definition: Definition, port: int) -> list[str]:
+    """Make sure that the responder is in PM2's list and online; the addresses it uses."""
+    scene = look(app)
+    hosts = listening_hosts(port)
+    if scene.held:
+        return hosts
+    if scene.hold:
+        app.remove(scene.hold, port, 0)
+    script = app.scripts()["hold"]
+    app.pm2.start(
+        {
+            "name": app.hold_name,
+            "script": script,
+            "cwd": os.path.dirname(script),
+            "exec_mode": definition["exec_mode"],
+            "instances": 1,
+            "autorestart": True,
+            "max_restarts": 1000,
+            "vizion": False,
+            "pmx": False,
+            "kill_timeout": 1500,
+            "env": {
+                "PORT": str(port),
+                "PAYOPS_HOLD_HOSTS": ",".join(hosts),
+                "PAYOPS_HOLD_RETRY_AFTER": str(app.settings.retry_after),
+                "PAYOPS_HOLD_RUN": app.run.run_id or "held",
+            },
+        }
+    )
+    _await(app, lambda: any(process.status == "online" for process in app.pm2.named(app.hold_name)), "The responder does not start")
+    if definition["exec_mode"] == "cluster":
+        _await(app, lambda: answers_hold(port, hosts), f"The responder does not answer on port {port}")
+    return hosts
+
+
+def _await(app: App, true: t.Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + app.settings.wait_seconds
+    while not true():
+        if time.monotonic() >= deadline:
+            raise RollbackError(f"{otherwise} after {app.settings.wait_seconds:.0f} s. Look at: pm2 logs {app.hold_name}")
+        time.sleep(0.05)
+
+
+def held(app: App, port: int, processes: t.Sequence[Proc]) -> bool:
+    """Whether nothing of the application runs but the responder, and it is written down."""
+    ours = app.ours(processes)
+    singletons = [process for process in processes if process.name in app.settings.singletons and process.alive]
+    return (
+        bool(app.releases.state().get("hold"))
+        and [process.name for process in ours if process.alive] == [app.hold_name]
+        and len(ours) == 1
+        and not singletons
+        and answers_hold(port, listening_hosts(port))
+    )
+
+
+def left_workers(app: App, processes: t.Sequence[Proc]) -> list[str]:
+    """Processes that still run the release: PM2's own, and node processes beside PM2. A shell in the folder does not count."""
+    tree = app.releases.live_tree()
+    named = {process.pid: process.name for process in processes if process.pid}
+    found = []
+    for pid in processes_inside(tree, app.pm2.proc):
+        try:
+            program = os.path.basename(os.readlink(os.path.join(app.pm2.proc, str(pid), "exe")))
+        except OSError:
+            continue
+        if pid in named or program.startswith("node"):
+            found.append(f"{named.get(pid, program)} (pid {pid})")
+    return found
+
+
+def hold(app: App, definition: Definition) -> None:
+    """Responder first, then the application goes; nothing is refused between in cluster mode."""
+    port = app.port(definition)
+    since = time.time()
+    with app.run.step("hold", port=port) as learnt:
+        app.remember(app.releases.live_tree(), definition)
+        known = app.releases.state().get("hold")
+        record = {"since": now(), "deadline": since + app.settings.hold_seconds, "run": app.run.run_id, "port": port}
+        app.releases.remember(hold=known or record)
+        learnt["hosts"] = hold_port(app, definition, port)
+    scene = look(app)
+    app.stop_singletons(scene.all)
+    leaving = [*scene.own, *scene.green]
+    with app.run.step("leave", ids=[str(process.pm_id) for process in leaving]) as learnt:
+        learnt["drained"] = app.remove(leaving, port)
+    with app.run.step("prove") as learnt:
+        _await(app, lambda: answers_hold(port, listening_hosts(port)), f"The responder does not answer on port {port}")
+        left = left_workers(app, app.pm2.processes())
+        if left:
+            raise RollbackError(
+                f"{app.name} is held, but {', '.join(left)} still runs the same release and may write. "
+                "List it under singletons (or stop it), then run the same again. To end the hold: state=started."
+            )
+        learnt["workers_left"] = 0
+    with app.run.step("save"):
+        save(app.pm2, app.name)
+    app.actions.append(f"{app.name} answers 503 on port {port}; state=started ends it")

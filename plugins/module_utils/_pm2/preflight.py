@@ -1,0 +1,69 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Boot the release alone on a spare port, before anything is switched. PM2 itself never does this."""
+
+from __future__ import annotations
+
+import socket
+import time
+import typing as t
+import urllib.parse
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, differing, started_from
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_probes, await_processes, expecting
+from ansible_collections.payops.rollback.plugins.module_utils._probe import retarget
+from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record
+
+
+def spare_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def aimed(probes: t.Sequence[dict[str, t.Any]], port: int, spare: int) -> list[dict[str, t.Any]]:
+    """The probes that ask the application itself, at its spare port; those for a proxy or a database say nothing about it here."""
+    moved = []
+    for probe in probes:
+        kind = probe.get("type") or "http"
+        asked = urllib.parse.urlsplit(probe["url"]).port if kind == "http" and probe.get("url") else probe.get("port")
+        if kind in ("http", "tcp") and asked == port:
+            moved += retarget([probe], spare)
+    return moved or [{"name": "port", "type": "tcp", "host": "127.0.0.1", "port": spare}]
+
+
+def preflight(app: App, record: Record, path: str, definition: Definition, live: Definition | None) -> dict[str, t.Any]:
+    """Start ``<app>@preflight`` from the staged tree, judge it, and always remove it."""
+    settings = app.settings
+    port, spare = app.port(definition), spare_port()
+    env = {settings.port_variable: str(spare), "PAYOPS_PREFLIGHT": "1", **settings.preflight_env}
+    changes = {"name": app.preflight_name, "exec_mode": "fork", "instances": 1, "autorestart": False, "watch": False, "env": env}
+    trial = started_from({key: value for key, value in definition.items() if key != "cron_restart"}, path, **changes)
+    with app.run.step("preflight", version=record.get("version"), port=spare) as learnt:
+        try:
+            app.remove(app.pm2.named(app.preflight_name), spare, 0)
+            since = time.time()
+            app.pm2.start(trial)
+            demand = Demand(
+                app.preflight_name, record["tree"], definition["cwd"], 1, since, min(1.0, settings.stable_seconds), settings.wait_seconds
+            )
+            await_processes(app.pm2, demand, lambda: path, trial)
+            probes = aimed(expecting(settings.probes, settings.version_path, record.get("app_version")), port, spare)
+            result = await_probes(
+                probes, settings.successes, settings.wait_seconds, settings.interval, f"The release on the spare port {spare}"
+            )
+            learnt.update(seconds=round(time.time() - since, 3), probes=len(probes))
+        except RollbackError as exc:
+            names = differing(definition, live) if live else []
+            hint = f" Environment variables that differ from the live ones: {', '.join(names)} (env_from=live uses those)." if names else ""
+            raise RollbackError(
+                f"The preflight of {record.get('version')} failed, and the live release was not touched. {exc}{hint}", **exc.details
+            ) from exc
+        finally:
+            app.remove(app.pm2.named(app.preflight_name), spare, 0)
+    app.actions.append(f"booted {record.get('version')} on the spare port {spare}, healthy")
+    return {"port": spare, "probes": (result or {}).get("probes", [])}

@@ -1,0 +1,249 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""From whatever is found to "the application under its own name, instances 0..n-1, running this tree".
+
+``settle`` reads PM2's list and the folders and does what is missing, so a first switch, a switch that was killed anywhere,
+and the way back are the same function with another target.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import live_facts, problems, save
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, started_from
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import (
+    Demand,
+    await_probes,
+    await_processes,
+    await_seen,
+    expecting,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record
+from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
+
+
+class Scene(t.NamedTuple):
+    """What is true at one moment."""
+
+    own: list[Proc]
+    green: list[Proc]  # any helper name but hold and preflight
+    hold: list[Proc]
+    all: list[Proc]
+
+    @property
+    def held(self) -> bool:
+        return any(process.alive for process in self.hold)
+
+
+def look(app: App) -> Scene:
+    processes = app.pm2.processes()
+    ours = app.ours(processes)
+    special = (app.name, app.hold_name, app.preflight_name)
+    return Scene(
+        own=[process for process in ours if process.name == app.name],
+        green=[process for process in ours if process.name not in special],
+        hold=[process for process in ours if process.name == app.hold_name],
+        all=processes,
+    )
+
+
+def shares_port(processes: t.Sequence[Proc]) -> bool:
+    """Whether these run, and in cluster mode: then others of cluster mode can listen on the same port beside them."""
+    alive = [process for process in processes if process.alive]
+    return bool(alive) and all(process.exec_mode == "cluster" for process in alive)
+
+
+def runs(app: App, scene: Scene, tree: int, definition: Definition) -> bool:
+    """Whether the application already runs that tree under its own name, complete, from the path it lives at."""
+    home = app.releases.layout.home
+    wanted = home if definition["cwd"] == "." else os.path.join(home, definition["cwd"])
+    inside = identity(wanted)
+    return (
+        app.releases.live_tree() == tree
+        and len(scene.own) == int(definition["instances"])
+        and all(
+            process.status == "online" and process.tree == inside and process.cwd == wanted and process.exec_mode == definition["exec_mode"]
+            for process in scene.own
+        )
+    )
+
+
+def settled(app: App, scene: Scene, tree: int, definition: Definition) -> bool:
+    """``runs``, and nothing of ours is left beside it, and a reboot would bring up the same."""
+    return (
+        runs(app, scene, tree, definition)
+        and not scene.green
+        and not scene.hold
+        and not app.releases.state().get("switch")
+        and not app.releases.state().get("singletons")
+        and not problems(app.pm2, live_facts(app.pm2, app.name), app.name)
+    )
+
+
+def plan(app: App, scene: Scene, to: Record, definition: Definition) -> list[str]:
+    """The same decisions as ``settle``, as sentences."""
+    name = to.get("version") or str(to.get("release"))[:12]
+    told = []
+    stopping = sorted({process.name for process in scene.all if process.name in app.settings.singletons and process.alive})
+    if stopping:
+        told.append(f"stop {', '.join(stopping)}")
+    if not runs(app, scene, to["tree"], definition):
+        serving = any(process.alive for process in scene.own)
+        if definition["exec_mode"] == "cluster" and shares_port(scene.own) and not scene.held:
+            told.append(
+                f"start {app.green_name(to)} beside {app.name} on the same port, then let the old workers finish and go (no outage)"
+            )
+        elif serving:
+            told.append(f"restart {app.name}: fork mode, so its port is closed for the time that it takes to boot (usually 0.4 to 1 s)")
+        if app.releases.live_tree() != to["tree"]:
+            told.append(f"make {name} live at {app.releases.layout.home} in one atomic {app.releases.layout.kind}")
+        told.append(f"start {definition['instances']} instance(s) of {app.name} from there and judge them")
+    if scene.held:
+        told.append("end the hold")
+    told.append("save PM2's list")
+    return told
+
+
+def base_for_green(app: App, to: Record) -> str:
+    """A path that keeps meaning the same files while trees are exchanged: the release itself, or a twin of hard links."""
+    path = app.releases.layout.find(to["tree"])
+    if path is None:
+        raise RollbackError(f"The tree of {to.get('version')} is gone. Stage it again with state=staged.")
+    if app.releases.layout.kind == "symlink":
+        return path
+    twin = os.path.join(app.releases.layout.workshop, f"green-{str(to['release'])[:12]}")
+    if not os.path.isdir(twin):
+        copy_tree(path, twin, link=True, sync=False)
+    return twin
+
+
+def settle(app: App, to: Record, definition: Definition) -> None:
+    """Make it true. Raises with the old release still serving wherever that is possible; see ``switch`` for the rest."""
+    settings, layout = app.settings, app.releases.layout
+    port = app.port(definition)
+    cluster = definition["exec_mode"] == "cluster"
+    probes = expecting(settings.probes, settings.version_path, to.get("app_version"))
+    scene = look(app)
+    app.stop_singletons(scene.all)
+    if not runs(app, scene, to["tree"], definition):
+        serving = [process for process in scene.own if process.alive]
+        if cluster and shares_port(serving) and not scene.held and not any(process.alive for process in scene.green):
+            _green(app, to, definition, probes, port)
+            scene = look(app)
+        if scene.own:
+            with app.run.step("leave", ids=[str(process.pm_id) for process in scene.own]) as learnt:
+                learnt["drained"] = app.remove(scene.own, port)
+        with app.run.step("flip", tree=to["tree"]) as learnt:
+            learnt["replaced"] = app.releases.flip(to)
+        with app.run.step("start", instances=definition["instances"]):
+            if not cluster or not shares_port([*scene.hold, *scene.green]):
+                app.remove([*scene.hold, *scene.green], port, 0)
+            since = time.time()
+            app.pm2.start(started_from(definition, layout.home))
+    else:
+        since = 0.0
+    demand = Demand(
+        app.name, to["tree"], definition["cwd"], int(definition["instances"]), since, settings.stable_seconds, settings.wait_seconds
+    )
+    what = f"{app.name} at {to.get('version') or str(to.get('release'))[:12]}"
+    with app.run.step("verdict") as learnt:
+        await_processes(app.pm2, demand, lambda: layout.home, definition)
+        scene = look(app)
+        if scene.green and not scene.hold:
+            await_probes(probes, settings.successes, settings.wait_seconds, settings.interval, what)
+        app.remove([*scene.green, *scene.hold], port)
+        result = await_probes(probes, settings.successes, settings.wait_seconds, settings.interval, what)
+        learnt["probes"] = (result or {}).get("probes", [])
+    app.actions.append(f"{what} runs from {layout.home}, verified")
+
+
+def _green(app: App, to: Record, definition: Definition, probes: t.Sequence[dict[str, t.Any]], port: int) -> None:
+    """Start the release under a second name on the same port. Whatever fails here leaves the old release as it was."""
+    settings, name = app.settings, app.green_name(to)
+    with app.run.step("green", name=name):
+        try:
+            base = base_for_green(app, to)
+            instances = int(definition["instances"])
+            since = time.time()
+            changes = {"name": name, "watch": False}
+            app.pm2.start(started_from({key: value for key, value in definition.items() if key != "cron_restart"}, base, **changes))
+            demand = Demand(
+                name, identity(base), definition["cwd"], instances, since, min(1.0, settings.stable_seconds), settings.wait_seconds
+            )
+            await_processes(app.pm2, demand, lambda: base, definition)
+            await_seen(probes, settings.successes, settings.wait_seconds, name)
+        except RollbackError as exc:
+            app.remove(app.pm2.named(name), port, 1)
+            raise RollbackError(f"{exc} The old release went on serving all the time.", **{**exc.details, "untouched": True}) from exc
+
+
+def tidy(app: App, undone: bool = False) -> None:
+    """Singletons, memory of the switch, twins, and PM2's saved list."""
+    app.start_singletons()
+    with app.run.step("save"):
+        app.releases.finish(app.run, undone)
+        app.releases.remember(hold=None, stopped=None)
+        save(app.pm2, app.name)
+        _remove_twins(app)
+
+
+def _remove_twins(app: App) -> None:
+    layout = app.releases.layout
+    if layout.kind == "exchange" and os.path.isdir(layout.workshop):
+        for name in os.listdir(layout.workshop):
+            if name.startswith("green-"):
+                remove_tree(os.path.join(layout.workshop, name))
+
+
+def switch(app: App, to: Record, definition: Definition, undone: bool = False) -> None:
+    """Go to ``to``; when that fails go back to what was, and say both."""
+    scene = look(app)
+    held = scene.held
+    leaving = app.running_definition(scene.all)
+    if leaving is not None:
+        app.remember(app.releases.live_tree(), leaving)
+    app.remember(to["tree"], definition)
+    record = app.releases.begin(app.run, to)
+    try:
+        settle(app, to, definition)
+    except RollbackError as exc:
+        raise _undo(app, exc, record["from"], held) from exc
+    tidy(app, undone)
+
+
+def _undo(app: App, exc: RollbackError, back: Record, held: bool) -> RollbackError:
+    """Return to the release that was live before; while held only its files, for nothing may write before ``started``."""
+    from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import hold_port
+
+    details = {**exc.details, "undone": True}
+    definition = app.remembered(back["tree"])
+    try:
+        if definition is None or app.releases.layout.find(back["tree"]) is None:
+            raise RollbackError("what was live before is not known any more")
+        definition = app.customised(definition)
+        if held:
+            port = app.port(definition)
+            hold_port(app, definition, port)
+            app.remove(look(app).own, port)
+            app.releases.flip(back)
+            app.releases.remember(switch=None)
+            return RollbackError(f"{exc} The files were put back, and {app.name} stays on hold: end it with state=started.", **details)
+        if not (exc.details.get("untouched") and runs(app, look(app), back["tree"], definition)):
+            settle(app, back, definition)
+        app.start_singletons()
+        app.releases.remember(switch=None)
+        save(app.pm2, app.name)
+        _remove_twins(app)
+    except (RollbackError, OSError) as second:
+        details["undone"] = False
+        return RollbackError(f"{exc} Going back failed as well: {second} Run the same with state=previous.", **details)
+    return RollbackError(f"{exc} {app.name} runs what it ran before.", **details)

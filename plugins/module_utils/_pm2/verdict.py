@@ -1,0 +1,141 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Does the release run? Never by an exit code: by pids, working directories, restarts that stay put, and probes."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, mask
+from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
+
+POLL = 0.2
+RESTARTS = 2
+
+
+class Demand(t.NamedTuple):
+    """What must become true of all instances of one name."""
+
+    name: str
+    tree: int  # the tree whose files it must run
+    inside: str  # its folder below the tree
+    instances: int
+    since: float  # seconds since the epoch
+    stable: float
+    wait: float
+
+
+def shortcomings(demand: Demand, processes: t.Sequence[Proc], base: str) -> list[str]:
+    """What is not (yet) as demanded, one phrase each. ``base`` is where the tree lies now."""
+    found = []
+    own = [process for process in processes if process.name == demand.name]
+    if len(own) != demand.instances:
+        found.append(f"{len(own)} of {demand.instances} instances are in PM2's list")
+    wanted = identity(os.path.join(base, demand.inside)) if demand.inside != "." else demand.tree
+    for process in own:
+        who = f"instance {process.pm_id}"
+        if str(process.pm_id).startswith("_old_"):
+            found.append(f"{who} is a leftover of a reload")
+        elif process.status != "online":
+            found.append(f"{who} is {process.status}")
+        elif process.started <= demand.since - 0.001:
+            found.append(f"{who} (pid {process.pid}) has been running since before the switch")
+        elif process.tree != wanted:
+            found.append(f"{who} (pid {process.pid}) runs another release")
+    return found
+
+
+def hopeless(demand: Demand, processes: t.Sequence[Proc]) -> str | None:
+    """A reason not to wait any longer."""
+    for process in processes:
+        if process.name == demand.name:
+            if process.status in ("errored", "stopped"):
+                return f"instance {process.pm_id} is {process.status} after {process.restarts} restarts"
+            if process.restarts >= RESTARTS:
+                return f"instance {process.pm_id} was restarted {process.restarts} times"
+    return None
+
+
+def await_processes(pm2: Pm2, demand: Demand, base: t.Callable[[], str], definition: Definition | None = None) -> list[Proc]:
+    """Wait until everything demanded holds and nothing restarts for ``stable`` seconds; fail with what is missing."""
+    deadline = time.monotonic() + demand.wait
+    calm_since, calm = 0.0, None
+    while True:
+        processes = pm2.named(demand.name)
+        missing = shortcomings(demand, processes, base())
+        if not missing:
+            picture = sorted((str(process.pm_id), process.pid, process.restarts) for process in processes)
+            if picture != calm:
+                calm, calm_since = picture, time.monotonic()
+            if time.monotonic() - calm_since >= demand.stable:
+                return processes
+        else:
+            calm = None
+        reason = hopeless(demand, processes)
+        if reason or time.monotonic() >= deadline:
+            what = reason or f"after {demand.wait:.0f} s " + ("; ".join(missing) or "it does not stay stable")
+            raise RollbackError(f"{demand.name} does not run as it should: {what}.{_tail(processes, definition)}", verdict=missing)
+        time.sleep(POLL)
+
+
+def _tail(processes: t.Sequence[Proc], definition: Definition | None) -> str:
+    """The end of the application's error log, without its secrets."""
+    for process in processes:
+        path = str(process.env.get("pm_err_log_path") or "")
+        try:
+            with open(path, "rb") as handle:
+                handle.seek(max(0, os.path.getsize(path) - 4096))
+                lines = handle.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            continue
+        told = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("at ")][-6:]
+        if told:
+            return f" Its error log ends with: {mask(' | '.join(told), definition)[-700:]}"
+    return ""
+
+
+def expecting(probes: t.Sequence[dict[str, t.Any]], version_path: str | None, app_version: str | None) -> list[dict[str, t.Any]]:
+    """The probes; the first HTTP probe must also show the version that package.json of the release names."""
+    told = [{key: value for key, value in probe.items() if value is not None} for probe in probes]
+    if version_path and app_version is not None:
+        for number, probe in enumerate(told):
+            if (probe.get("type") or "http") == "http":
+                wanted = {"path": version_path, "equals": app_version}
+                told[number] = {**probe, "expect_json": [*(probe.get("expect_json") or []), wanted]}
+                break
+    return told
+
+
+def await_probes(probes: t.Sequence[dict[str, t.Any]], successes: int, wait: float, interval: float, what: str) -> dict[str, t.Any] | None:
+    """``successes`` in a row before ``wait`` is over, or an error."""
+    if not probes:
+        return None
+    result = run_probes(probes, successes, max(wait, (successes - 1) * interval + 1), interval)
+    if not result["ok"]:
+        raise RollbackError(f"{what} is not healthy: {failure_message(result)}", probes=result["probes"])
+    return result
+
+
+def await_seen(probes: t.Sequence[dict[str, t.Any]], times: int, wait: float, what: str) -> None:
+    """While two releases share the port: every probe must succeed ``times``, answers of the other release between are no failure."""
+    if not probes:
+        return
+    deadline = time.monotonic() + wait
+    seen = 0
+    while True:
+        result = run_probes(probes, 1, max(0.5, min(5.0, deadline - time.monotonic())), 0.05)
+        seen += 1 if result["ok"] else 0
+        if seen >= times:
+            return
+        if time.monotonic() >= deadline:
+            raise RollbackError(
+                f"{what} never answered {times} times while it shared the port: {failure_message(result)}", probes=result["probes"]
+            )
+        time.sleep(0.05)

@@ -1,0 +1,65 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Persistent paths (.env, uploads, logs) move into one shared folder once; every tree then carries the same links to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import fsync_dir
+from ansible_collections.payops.rollback.plugins.module_utils._release.exchange import exchange
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import Layout
+
+
+def to_adopt(layout: Layout, persistent: t.Iterable[str]) -> list[str]:
+    """The persistent paths that still lie inside the live tree."""
+    live = layout.live()
+    return [name for name in persistent if os.path.lexists(os.path.join(live, name)) and not os.path.islink(os.path.join(live, name))]
+
+
+def adopt(layout: Layout, name: str) -> None:
+    """Exchange one persistent path of the live tree with a link to where it lies then. Readers notice nothing."""
+    inside = os.path.join(layout.live(), name)
+    outside = os.path.join(layout.shared, name)
+    if os.path.islink(outside) and not os.path.exists(outside):
+        os.unlink(outside)  # prepared by a run that was killed before the exchange
+    if os.path.lexists(outside):
+        raise RollbackError(
+            f"{inside} is persistent and should move to {outside}, but that exists already. "
+            f"Merge the two by hand: one of them is what the application writes to."
+        )
+    os.makedirs(os.path.dirname(outside), 0o755, exist_ok=True)
+    os.symlink(outside, outside)
+    try:
+        exchange(inside, outside)
+    except OSError as exc:
+        os.unlink(outside)
+        reason = {errno.EBUSY: "it is a mount point", errno.EXDEV: "it lies on another filesystem"}.get(
+            exc.errno or 0, os.strerror(exc.errno or 0)
+        )
+        raise RollbackError(
+            f"The persistent path {inside} cannot move to {outside}: {reason}. "
+            f"Mount or move it to {outside} yourself and leave a symlink at {inside}."
+        ) from exc
+    fsync_dir(os.path.dirname(inside))
+
+
+def link_persistent(layout: Layout, tree: str, persistent: t.Iterable[str]) -> None:
+    """Give ``tree`` the links that the live tree has."""
+    live = layout.live()
+    for name in persistent:
+        source, target = os.path.join(live, name), os.path.join(tree, name)
+        if not os.path.islink(source) or os.path.lexists(target):
+            continue
+        parent = os.path.dirname(target)
+        if not os.path.isdir(parent):
+            os.makedirs(parent, 0o755)
+        where = os.readlink(source)
+        if not os.path.isabs(where):
+            where = os.path.normpath(os.path.join(os.path.dirname(source), where))
+        os.symlink(where, target)
