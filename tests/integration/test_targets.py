@@ -1,0 +1,110 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each folder in targets/ as a role, by a real ansible-playbook, against real services.
+
+What a target can count on (it gets a service only if its files name one of that service's variables):
+
+lab_tmp                                 an empty folder for this run alone
+lab_port                                a port where nothing listens
+lab_pg_host, _port, _user, _password    the superuser of a running PostgreSQL; the target runs once per supported major version
+lab_pg_bin_dir                          the client programs of that version
+lab_pg_major                            15 or 18
+lab_pm2_bin, lab_pm2_home, lab_node_bin a PM2 with a daemon of its own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import typing as t
+
+import pytest
+
+from tests.lab import ports
+from tests.lab.fixtures import unavailable
+from tests.lab.node import NodeMissing
+from tests.lab.pm2home import Pm2Home
+from tests.lab.postgres import Cluster
+
+TARGETS = pathlib.Path(__file__).resolve().parent / "targets"
+ROOT = TARGETS.parents[2]
+
+
+def uses(target: pathlib.Path, word: str) -> bool:
+    """Whether the files of a target name a variable."""
+    return any(word in path.read_text(encoding="utf-8") for path in target.rglob("*.yml"))
+
+
+ALL = sorted(path for path in TARGETS.iterdir() if (path / "tasks/main.yml").is_file() and not path.name.startswith("setup_"))
+WITH_DATABASE = [target for target in ALL if uses(target, "lab_pg_")]
+WITHOUT_DATABASE = [target for target in ALL if target not in WITH_DATABASE]
+
+
+def play(target: pathlib.Path, tmp_path: pathlib.Path, variables: dict[str, t.Any]) -> None:
+    """Run one target as the only role of a play on this machine; no secret may be shown, not even verbosely."""
+    lab_tmp = tmp_path / "lab"
+    lab_tmp.mkdir()
+    lab_tmp.chmod(0o755)
+    given = {"lab_tmp": str(lab_tmp), "lab_port": ports.free_port(), **variables}
+    if uses(target, "lab_pm2_") or uses(target, "lab_node_"):
+        try:
+            home = Pm2Home()
+        except NodeMissing as exc:
+            unavailable(str(exc))
+        with home:
+            given.update(lab_pm2_bin=home.bin, lab_pm2_home=str(home.home), lab_node_bin=home.node_bin)
+            _run(target, tmp_path, given)
+    else:
+        _run(target, tmp_path, given)
+
+
+def _run(target: pathlib.Path, tmp_path: pathlib.Path, given: dict[str, t.Any]) -> None:
+    (tmp_path / "vars.json").write_text(json.dumps(given))
+    (tmp_path / "hosts").write_text(f"testhost ansible_connection=local ansible_python_interpreter={sys.executable}\n")
+    (tmp_path / "play.yml").write_text(f"- hosts: testhost\n  gather_facts: false\n  roles: [{target.name}]\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment.update(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_ROLES_PATH=str(TARGETS), ANSIBLE_NOCOLOR="1")
+    done = subprocess.run(
+        [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-v", "-i", str(tmp_path / "hosts")]
+        + ["-e", f"@{tmp_path}/vars.json", str(tmp_path / "play.yml")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=600,
+        check=False,
+    )
+    output = f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, output[-12000:]
+    assert "DEPRECATION WARNING" not in output, output[-12000:]
+    password = given.get("lab_pg_password")
+    assert not password or password not in output, "the database password was shown"
+
+
+def test_every_module_that_acts_on_hosts_has_a_target() -> None:
+    modules = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
+    on_the_controller = {path.stem for path in (ROOT / "plugins/action").glob("*.py")}
+    assert modules - on_the_controller <= {target.name for target in ALL}
+
+
+@pytest.mark.parametrize("target", WITHOUT_DATABASE, ids=lambda target: target.name)
+def test_target(target: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    play(target, tmp_path, {})
+
+
+@pytest.mark.parametrize("target", WITH_DATABASE, ids=lambda target: target.name)
+def test_target_with_database(target: pathlib.Path, tmp_path: pathlib.Path, cluster: Cluster) -> None:
+    database = {
+        "lab_pg_major": cluster.major,
+        "lab_pg_host": cluster.host,
+        "lab_pg_port": cluster.port,
+        "lab_pg_user": cluster.superuser,
+        "lab_pg_password": cluster.password,
+        "lab_pg_bin_dir": str(cluster.bin_dir),
+    }
+    play(target, tmp_path, database)
