@@ -32,7 +32,8 @@ def aimed(probes: t.Sequence[dict[str, t.Any]], port: int, spare: int) -> list[d
         kind = probe.get("type") or "http"
         asked = urllib.parse.urlsplit(probe["url"]).port if kind == "http" and probe.get("url") else probe.get("port")
         if kind in ("http", "tcp") and asked == port:
-            moved += retarget([probe], spare)
+            named = {**probe, "name": f"{probe.get('name') or kind} (spare port)"}
+            moved += retarget([named], spare)
     return moved or [{"name": "port", "type": "tcp", "host": "127.0.0.1", "port": spare}]
 
 

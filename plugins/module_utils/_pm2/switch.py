@@ -169,7 +169,7 @@ def settle(app: App, to: Record, definition: Definition) -> None:
 def _green(app: App, to: Record, definition: Definition, probes: t.Sequence[dict[str, t.Any]], port: int) -> None:
     """Start the release under a second name on the same port. Whatever fails here leaves the old release as it was."""
     settings, name = app.settings, app.green_name(to)
-    with app.run.step("green", name=name):
+    with app.run.step("green", process=name):
         try:
             base = base_for_green(app, to)
             instances = int(definition["instances"])
