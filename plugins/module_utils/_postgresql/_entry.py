@@ -1,0 +1,79 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""From module parameters to the logic of pg_restore and pg_carry_back, and back to a result."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._module import cli_of, paths_of, run_of
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _restore, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import connect_of, readable_errors
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+LOCAL = ("", "localhost", "127.0.0.1", "::1")
+LEAST_MARGIN = 10000
+
+
+def is_local(params: dict[str, t.Any]) -> bool:
+    """Whether the server's files may be on this host."""
+    return bool(params.get("login_unix_socket")) or params.get("login_host") in LOCAL or str(params.get("login_host")).startswith("/")
+
+
+def picture(connection: t.Any, names: t.Sequence[str]) -> str:
+    """The databases as they stand, for the diff."""
+    lines = []
+    for name, each in _state.databases(connection).items():
+        if name in names or each.marker.get("database") in names:
+            what = each.marker.get("kind") or "live"
+            if what == "staged":
+                what = f"staged, {each.marker.get('state')}"
+            lines.append(f"{name}: OID {each.oid}, {what}, {'open' if each.open else 'closed'}")
+    return "\n".join(lines) + "\n"
+
+
+def restore(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    if params["sequence_margin"] < LEAST_MARGIN:
+        raise RollbackError(f"sequence_margin is {params['sequence_margin']}; expected at least {LEAST_MARGIN}.")
+    if params["jobs"] < 1:
+        raise RollbackError(f"jobs is {params['jobs']}; expected at least 1.")
+    options = _restore.Options(
+        databases=params["databases"],
+        version=params["version"],
+        again=params["again"],
+        jobs=params["jobs"],
+        allow_foreign=params["allow_foreign"],
+        sequence_margin=params["sequence_margin"],
+        accept_replication=params["accept_replication"],
+        terminate_wait=params["terminate_wait"],
+        skip_entries=params["skip_entries"],
+        undo_run=params["undo_run"],
+        bin_dir=params["bin_dir"],
+        local=is_local(params),
+    )
+    state = params["state"]
+    with connect_of(module) as server, run_of(module, _state.COMPONENT, _restore.STEPS[state]) as run:
+        with readable_errors("restoring"):
+            work = _restore.Restore(server, cli_of(module), paths_of(module), options, run)
+            before = picture(work.conn, work.names)
+            try:
+                result: dict[str, t.Any] = getattr(work, state)()
+            except RollbackError as exc:
+                # what happened until then belongs to the record of a failure, too
+                exc.details = {"steps": run.steps, "actions": work.actions, "changed": bool(work.actions), **exc.details}
+                raise
+            result["steps"] = run.steps
+            result.setdefault("notes", work.report.notes)
+            if module._diff:
+                after = picture(work.conn, work.names) if work.acting else before
+                planned = "".join(f"{line}\n" for line in result["plan"]) if not work.acting else ""
+                result["diff"] = {"before": before, "after": after + planned}
+    return result
+
+

@@ -1,0 +1,320 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""What the server itself knows about our databases: their names, their markers, and what a killed run left behind.
+
+A marker is a JSON object in ``COMMENT ON DATABASE``. It is written in the same transaction as the rename that it
+describes, so it cannot disagree with the catalogue, and it needs no file: another user on another host reads the same.
+
+============ =========================================================================================================
+``staged``   being restored (``state: loading``) or compared and closed (``state: verified``) under ``P__r_<run8>``
+``kept``     was ``P`` until a flip; ``live_oid`` is what the flip put there, ``snapshot`` the moment, ``before`` what was known
+``undone``   was ``P`` between a flip and its undo; ``live_oid`` is what the undo put back
+============ =========================================================================================================
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, sha256_bytes, write_json
+from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
+
+try:
+    from psycopg2 import sql
+except ImportError:  # the module says so through missing_required_lib
+    sql = None  # type: ignore[assignment]
+
+COMPONENT = "postgresql"
+SIGN = "payops_rollback"
+MAX_NAME = 63
+INVALID = -2
+
+
+class Database(t.NamedTuple):
+    """One row of pg_database."""
+
+    name: str
+    oid: int
+    open: bool
+    limit: int
+    owner: str
+    template: bool
+    comment: str | None
+    marker: dict[str, t.Any]
+
+    @property
+    def invalid(self) -> bool:
+        """An interrupted DROP DATABASE: nobody can connect, and it can only be dropped."""
+        return self.limit == INVALID
+
+
+def rows(connection: t.Any, query: t.Any, values: t.Any = None) -> list[tuple[t.Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def one(connection: t.Any, query: t.Any, values: t.Any = None) -> t.Any:
+    found = rows(connection, query, values)
+    return found[0][0] if found else None
+
+
+def read_marker(comment: str | None) -> dict[str, t.Any]:
+    """The marker in a comment, or an empty dict for anybody else's comment."""
+    if not comment or not comment.startswith("{"):
+        return {}
+    try:
+        value = json.loads(comment)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) and value.get(SIGN) == 1 else {}
+
+
+def write_marker(marker: dict[str, t.Any]) -> str:
+    return json.dumps({SIGN: 1, **marker}, sort_keys=True, ensure_ascii=False)
+
+
+def databases(connection: t.Any) -> dict[str, Database]:
+    """Every database of the server by name."""
+    found = rows(
+        connection,
+        "SELECT datname, oid::bigint, datallowconn, datconnlimit, pg_catalog.pg_get_userbyid(datdba), datistemplate,"
+        " pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database ORDER BY datname",
+    )
+    return {row[0]: Database(*row, marker=read_marker(row[6])) for row in found}
+
+
+def ours(found: t.Mapping[str, Database], name: str, *kinds: str) -> list[Database]:
+    """Our databases made for production name ``name``, the newest last."""
+    mine = [each for each in found.values() if each.marker.get("database") == name and (not kinds or each.marker.get("kind") in kinds)]
+    return sorted(mine, key=lambda each: int(each.marker.get("seq", 0)))
+
+
+def next_seq(found: t.Mapping[str, Database]) -> int:
+    """Markers are ordered by this number, not by a clock that may go backwards."""
+    return 1 + max([int(each.marker.get("seq", 0)) for each in found.values()] or [0])
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def run8(run_id: str) -> str:
+    """Eight letters and digits that stand for a run in the name of a database."""
+    return sha256_bytes(run_id.encode("utf-8"))[:8]
+
+
+def fit_name(name: str, suffix: str) -> str:
+    """``name + suffix`` in at most 63 bytes. The server would cut the end, which is what tells two names apart."""
+    whole = name + suffix
+    if len(whole.encode("utf-8")) <= MAX_NAME:
+        return whole
+    mark = f"~{sha256_bytes(name.encode('utf-8'))[:6]}"
+    room = MAX_NAME - len((mark + suffix).encode("utf-8"))
+    return name.encode("utf-8")[:room].decode("utf-8", "ignore") + mark + suffix
+
+
+def staged_name(name: str, run_id: str) -> str:
+    return fit_name(name, f"__r_{run8(run_id)}")
+
+
+def kept_name(name: str, run_id: str, moment: datetime.datetime | None = None) -> str:
+    moment = moment or datetime.datetime.now(datetime.timezone.utc)
+    return fit_name(name, f"__kept_{moment.strftime('%Y%m%dT%H%M%S')}_{run8(run_id)}")
+
+
+def free_name(wanted: str, taken: t.Container[str]) -> str:
+    """``wanted``, or with a number when an earlier flip of the same run and second has it."""
+    name, number = wanted, 2
+    while name in taken:
+        name = fit_name(wanted, f"_{number}") if len(wanted) < MAX_NAME - 4 else f"{wanted[: -len(str(number)) - 1]}_{number}"
+        number += 1
+    return name
+
+
+# -- the state file ---------------------------------------------------------------------------------------------------
+
+
+def load_live(paths: Paths) -> dict[str, dict[str, t.Any]]:
+    """What the flips of this host recorded: {database: {version, oid, run, at}}."""
+    value = read_json(paths.state(COMPONENT), {})
+    live = value.get("live") if isinstance(value, dict) else None
+    return live if isinstance(live, dict) else {}
+
+
+def save_live(paths: Paths, changes: t.Mapping[str, dict[str, t.Any] | None]) -> bool:
+    """Merge ``changes`` (None removes) into the state file; other keys stay. Whether anything was written."""
+    value = read_json(paths.state(COMPONENT), {})
+    value = value if isinstance(value, dict) else {}
+    live = {**(value.get("live") or {})}
+    for name, entry in changes.items():
+        if entry is None:
+            live.pop(name, None)
+        else:
+            live[name] = entry
+    if value.get("live", {}) == live:
+        return False
+    write_json(paths.state(COMPONENT), {**value, "live": live}, paths.file_mode)
+    return True
+
+
+def live_record(paths: Paths, found: t.Mapping[str, Database], name: str) -> dict[str, t.Any] | None:
+    """Which flip made the database that now has ``name``: by the server's markers, else by the file; None if none did.
+
+    The markers win: they were written in the transaction of the flip itself, the file afterwards.
+    """
+    if name not in found:
+        return None
+    oid = found[name].oid
+    for each in reversed(ours(found, name, "kept")):
+        if each.marker.get("live_oid") == oid:
+            return {"version": each.marker["version"], "oid": oid, "run": each.marker["run"], "at": each.marker["at"],
+                    "snapshot": each.marker.get("snapshot"), "manifest": each.marker.get("manifest")}  # fmt: skip
+    for each in reversed(ours(found, name, "undone")):
+        if each.marker.get("live_oid") == oid:
+            before = each.marker.get("before")
+            return before if isinstance(before, dict) and before.get("oid") == oid else None
+    entry = load_live(paths).get(name)
+    return entry if isinstance(entry, dict) and entry.get("oid") == oid else None
+
+
+# -- one at a time ----------------------------------------------------------------------------------------------------
+
+
+def hold_names(connection: t.Any, names: t.Iterable[str], wait: float = 12.0) -> None:
+    """Session-level advisory locks in the maintenance database: no second pg_restore, from any host, on these names.
+
+    A killed module's session may live on until its statement ends, so wait a little.
+    """
+    import time
+
+    deadline = time.monotonic() + wait
+    for name in sorted(names):
+        key = int(sha256_bytes(name.encode("utf-8"))[:8], 16) - (1 << 31)
+        while not one(connection, "SELECT pg_catalog.pg_try_advisory_lock(%s, %s)", (0x70617972, key)):
+            if time.monotonic() >= deadline:
+                holder = one(connection, "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s"
+                             " AND objid = %s::bigint", (0x70617972, key % (1 << 32)))  # fmt: skip
+                raise RollbackError(
+                    f"Another pg_restore works on database {name} of this server (session {holder}). Wait until it is done."
+                )
+            time.sleep(0.1)
+
+
+# -- what a killed run left -------------------------------------------------------------------------------------------
+
+
+def identifier(name: str) -> t.Any:
+    return sql.Identifier(name)
+
+
+def command(connection: t.Any, text: str, *names: str, values: t.Any = None) -> None:
+    """One statement with ``{}`` for each name. The connection is in autocommit."""
+    rows(connection, sql.SQL(text).format(*(sql.Identifier(name) for name in names)), values)
+
+
+def terminate(connection: t.Any, oids: t.Sequence[int]) -> int:
+    """End every session in these databases that we may end."""
+    return len(rows(connection, TERMINATE, {"oids": list(oids)}))
+
+
+TERMINATE = """
+SELECT pg_catalog.pg_terminate_backend(a.pid)
+  FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+ WHERE a.datid = ANY (%(oids)s::oid[]) AND a.pid <> pg_catalog.pg_backend_pid()
+   AND ((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) OR (r.oid IS NOT NULL AND NOT r.rolsuper
+        AND (pg_catalog.pg_has_role(r.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))))
+"""
+
+
+def drop(connection: t.Any, database: Database) -> None:
+    """Drop one of ours, by name and OID."""
+    oid = one(connection, "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = %s", (database.name,))
+    if oid is None:
+        return
+    if oid != database.oid:
+        raise RollbackError(f"Database {database.name} has the OID {oid}; expected {database.oid}. Somebody replaced it; it was not dropped.")
+    if not database.invalid:
+        terminate(connection, [database.oid])
+    command(connection, "DROP DATABASE {} WITH (FORCE)", database.name)
+
+
+def note_staging(paths: Paths, names: t.Iterable[str]) -> None:
+    """Write down which databases are about to be created, because their marker can only follow their creation."""
+    value = read_json(paths.state(COMPONENT), {})
+    value = value if isinstance(value, dict) else {}
+    write_json(paths.state(COMPONENT), {**value, "staging": sorted(names)}, paths.file_mode)
+
+
+def leftovers(paths: Paths, found: t.Mapping[str, Database], names: t.Iterable[str]) -> list[Database]:
+    """What killed runs left for these production names: half restored, created but not marked, or half dropped."""
+    value = read_json(paths.state(COMPONENT), {})
+    noted = value.get("staging", []) if isinstance(value, dict) else []
+    left = []
+    for name in names:
+        left += [each for each in ours(found, name) if each.invalid]
+        left += [each for each in ours(found, name, "staged") if not each.invalid and each.marker.get("state") != "verified"]
+        pattern = re.compile(re.escape(fit_name(name, "__r_00000000")[:-8]) + r"[0-9a-f]{8}\Z")
+        left += [found[each] for each in noted if each in found and found[each].comment is None and pattern.match(each)]
+    return left
+
+
+def recover(connection: t.Any, paths: Paths, names: t.Sequence[str], acting: bool) -> list[str]:
+    """Clear away what killed runs left and close what they left open. The sentences say what was (or would be) done."""
+    found = databases(connection)
+    said = []
+    for each in leftovers(paths, found, names):
+        said.append(f"dropped {each.name}, which an interrupted run left {'half dropped' if each.invalid else 'half restored'}")
+        if acting:
+            drop(connection, each)
+    for name in names:
+        for each in ours(found, name, "kept", "undone") + [one_ for one_ in ours(found, name, "staged") if one_.marker.get("state") == "verified"]:
+            if each.open and not each.invalid:
+                said.append(f"closed {each.name}, which an interrupted run left open")
+                if acting:
+                    command(connection, "ALTER DATABASE {} ALLOW_CONNECTIONS false", each.name)
+        if name not in found and ours(found, name, "kept"):
+            raise RollbackError(
+                f"No database is named {name}, but {ours(found, name, 'kept')[-1].name} was kept for it. This collection never leaves that "
+                f"state: somebody dropped or renamed {name}. Look at both, then rename the one you want to {name}."
+            )
+    return said
+
+
+class Window:
+    """Connect to a closed database of ours: open for the moment of the login, closed again at once, the session stays.
+
+    Nobody but us knows that name, and the session is read only unless told otherwise.
+    """
+
+    def __init__(self, connection: t.Any, connect: t.Callable[..., t.Any], database: Database, read_only: bool = True) -> None:
+        self.connection = connection
+        self.connect = connect
+        self.database = database
+        self.read_only = read_only
+        self.inside: t.Any = None
+
+    def __enter__(self) -> t.Any:
+        name = self.database.name
+        command(self.connection, "ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+        try:
+            self.inside = self.connect(name, default_transaction_read_only="on" if self.read_only else "off", lock_timeout="10s")
+        finally:
+            command(self.connection, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+        oid = one(self.inside, "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
+        if oid != self.database.oid:
+            self.inside.close()
+            raise RollbackError(f"Database {name} has the OID {oid}; expected {self.database.oid}. Somebody replaced it; nothing was read.")
+        return self.inside
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.inside.close()
+
+
+def stamp() -> str:
+    return now()

@@ -1,0 +1,272 @@
+#!/usr/bin/python
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_restore
+short_description: Have PostgreSQL databases at a version
+version_added: 1.0.0
+description:
+  - Restores databases from a rollback point B(beside) the live ones, compares them with the point, and gives them the production names
+    in one transaction. What they replace is kept under another name and can be given its name back in the same way.
+  - The interruption is about 0.1 seconds at any size. A client without a connection pooler sees one error per connection and must reconnect.
+  - Nothing live is ever overwritten. Whatever fails before the flip leaves the live databases untouched. The same call again, also after
+    a crash at any moment, finishes the job.
+  - Sequences only go forward. Numbers that were given out are not given out again.
+extends_documentation_fragment:
+  - payops.rollback.attributes
+  - payops.rollback.attributes.actiongroup
+  - payops.rollback.run
+  - payops.rollback.postgresql
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Shows the plan with rows newer than the point, differences of the schema, every blocker, and estimates of time.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - With V(staged) the databases of the point exist beside the live ones, compared with the point and closed to everybody.
+        This may be done hours before.
+      - With V(live) they have the production names. What is not staged yet is staged first. Before the flip the catalogue with every ACL, the
+        properties, the number of rows, sequences and large objects of the staged databases are compared again, and no row may have been
+        written to them in between.
+      - With V(previous) the databases that a flip replaced have their names back, and what the flip had brought is kept. Without a flip
+        the staged databases are dropped.
+        Inside a run its own flip is undone, inside a run opened for an undo that of the run it took over, otherwise the newest one.
+      - With V(complete) no kept and no staged database is left. This gives up what they hold.
+    type: str
+    choices: [staged, live, previous, complete]
+    default: live
+  version:
+    description:
+      - The rollback point. Needed with O(state=staged) and O(state=live).
+    type: str
+  databases:
+    description:
+      - The production names. All of them flip in the same transaction.
+    type: list
+    elements: str
+    required: true
+  again:
+    description:
+      - Restore once more although the databases are at the version. Rows written since the flip are then only in the kept database.
+    type: bool
+    default: false
+  jobs:
+    description: How many tables and indexes are restored at a time.
+    type: int
+    default: 2
+  allow_foreign:
+    description: Accept a point that was taken on another PostgreSQL server.
+    type: bool
+    default: false
+  sequence_margin:
+    description:
+      - How far sequences are set past the live value, in numbers, when a day of measured use is less. At least 10000.
+    type: int
+    default: 10000
+  accept_replication:
+    description:
+      - Flip although logical replication slots or subscriptions belong to the replaced database. They stay with it.
+    type: bool
+    default: false
+  terminate_wait:
+    description:
+      - For how many seconds to try the flip again, at most three times, while sessions do not end.
+    type: float
+    default: 30
+  skip_entries:
+    description:
+      - Leave entries of the archive out whose description, as C(pg_restore -l) shows it, contains one of these texts, for example
+        V(EVENT TRIGGER - audit). Each is reported.
+    type: list
+    elements: str
+    default: []
+  undo_run:
+    description: With O(state=previous), the run whose flip is undone.
+    type: str
+  allow_plain_sql:
+    description:
+      - Accept a plain SQL dump, which is a program that somebody wrote and not data that can be compared with anything.
+    type: bool
+    default: false
+  legacy_path:
+    description:
+      - A C(database_backup.sql) or the folder that holds it, as the team's old script wrote it. Needs O(allow_plain_sql=true) and
+        exactly one entry in O(databases).
+    type: path
+    aliases: [plain_sql]
+  plain_sql_sha256:
+    description: The SHA-256 that the plain SQL dump must have.
+    type: str
+  plain_sql_roles:
+    description:
+      - Which existing role takes the place of a role that the plain SQL dump names as owner or grantee.
+    type: dict
+    default: {}
+notes:
+  - Needs a superuser, or a role with C(CREATEDB), C(pg_signal_backend) and membership in every role that owns something in the databases.
+    What is missing is listed by name before anything is touched.
+seealso:
+  - module: payops.rollback.pg_snapshot
+  - module: payops.rollback.pg_carry_back
+author:
+  - payops.rollback contributors (@payops)
+"""
+
+EXAMPLES = r"""
+- name: Restore beside the live database and compare, hours before the maintenance
+  payops.rollback.pg_restore:
+    store: /var/lib/payops-rollback
+    system: kejayangu
+    databases: [kejayangu_payments]
+    version: "20231201_120000"
+    state: staged
+    login_unix_socket: /var/run/postgresql
+
+- name: Flip
+  payops.rollback.pg_restore:
+    store: /var/lib/payops-rollback
+    system: kejayangu
+    databases: [kejayangu_payments]
+    version: "20231201_120000"
+    state: live
+    login_unix_socket: /var/run/postgresql
+
+- name: It was a mistake
+  payops.rollback.pg_restore:
+    store: /var/lib/payops-rollback
+    system: kejayangu
+    databases: [kejayangu_payments]
+    state: previous
+    login_unix_socket: /var/run/postgresql
+
+- name: Give up what was replaced
+  payops.rollback.pg_restore:
+    store: /var/lib/payops-rollback
+    system: kejayangu
+    databases: [kejayangu_payments]
+    state: complete
+    login_unix_socket: /var/run/postgresql
+"""
+
+RETURN = r"""
+databases:
+  description: Each database by its production name.
+  returned: success
+  type: dict
+  contains:
+    at_version:
+      description: Whether it is the one that a flip to O(version) made and still has the point's catalogue.
+      type: bool
+    live_oid:
+      description: The OID of the database that has the name.
+      type: int
+    staged:
+      description: The name of the staged database.
+      type: str
+    kept:
+      description: The name of the database that was replaced last.
+      type: str
+    rows_since:
+      description: Rows per table that are newer than the point.
+      type: dict
+    rows_gone:
+      description: Rows per table that the point has and the live database no longer has in that form.
+      type: dict
+plan:
+  description: What is going to be done, in sentences.
+  returned: always
+  type: list
+  elements: str
+blockers:
+  description: What stands in the way, each with RV(ignore:code), RV(ignore:database), RV(ignore:what) and RV(ignore:do).
+  returned: always
+  type: list
+  elements: dict
+notes:
+  description: What a person should know and what stops nothing.
+  returned: always
+  type: list
+  elements: str
+estimate:
+  description: Seconds of staging and milliseconds of interruption that are to be expected.
+  returned: when something is to be restored
+  type: dict
+outage_ms:
+  description: For how long the production names could not be connected to, as this module saw it.
+  returned: when databases flipped
+  type: float
+kept:
+  description: Production name and the name under which the replaced database was kept.
+  returned: always
+  type: dict
+sequences:
+  description: Sequences that were moved, per database, each with the live value, where it stood and where it was set to.
+  returned: when databases flipped
+  type: dict
+dropped:
+  description: Databases that were dropped.
+  returned: with O(state=complete)
+  type: list
+  elements: dict
+actions:
+  description: What was done, in sentences.
+  returned: always
+  type: list
+  elements: str
+steps:
+  description: Timed steps.
+  returned: always
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import postgresql_argument_spec
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._entry import restore
+
+
+def argument_spec() -> dict[str, dict]:
+    return {
+        **run_argument_spec(),
+        **postgresql_argument_spec(),
+        "state": {"type": "str", "choices": ["staged", "live", "previous", "complete"], "default": "live"},
+        "version": {"type": "str"},
+        "databases": {"type": "list", "elements": "str", "required": True},
+        "again": {"type": "bool", "default": False},
+        "jobs": {"type": "int", "default": 2},
+        "allow_foreign": {"type": "bool", "default": False},
+        "sequence_margin": {"type": "int", "default": 10000},
+        "accept_replication": {"type": "bool", "default": False},
+        "terminate_wait": {"type": "float", "default": 30},
+        "skip_entries": {"type": "list", "elements": "str", "default": []},
+        "undo_run": {"type": "str"},
+        "allow_plain_sql": {"type": "bool", "default": False},
+        "legacy_path": {"type": "path", "aliases": ["plain_sql"]},
+        "plain_sql_sha256": {"type": "str"},
+        "plain_sql_roles": {"type": "dict", "default": {}},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        supports_check_mode=True,
+        required_if=[("state", "staged", ["version"]), ("state", "live", ["version"])],
+    )
+    execute(module, restore)
+
+
+if __name__ == "__main__":
+    main()
