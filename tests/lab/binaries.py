@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import pathlib
@@ -91,37 +90,25 @@ def available() -> list[int]:
     return sorted(found)
 
 
-def runnable_by(folder: pathlib.Path, user: str | None) -> pathlib.Path:
-    """``folder``, or a copy of the installation that ``user`` can execute (a checkout below /root is closed to others)."""
+def runnable_by(folder: pathlib.Path, user: str | None, place: pathlib.Path) -> pathlib.Path:
+    """``folder``, or a copy below ``place`` that ``user`` can execute (a checkout below /root is closed to others)."""
     if user is None or processes.user_can_run(user, [str(folder / "postgres"), "--version"]):
         return folder
     install = folder.parent
     libraries = install.parent.parent / f"{install.parent.name}.libs"  # shared libraries that the wheel keeps beside its package
-    stamp = (folder / "postgres").stat()
-    key = hashlib.sha256(f"{folder}:{stamp.st_size}:{stamp.st_mtime_ns}".encode()).hexdigest()[:12]
-    runtime = pathlib.Path(tempfile.gettempdir()) / f"payops-postgres-{os.geteuid()}-{key}"
-    copied = runtime / install.parent.name / install.name / folder.name
-    if not runtime.exists():
-        building = pathlib.Path(tempfile.mkdtemp(prefix=f"{runtime.name}.", dir=runtime.parent))
+    copy = place / "programs"
+    copied = copy / install.parent.name / install.name / folder.name
+    if not copy.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(place.stat().st_mode | 0o111)
+        building = pathlib.Path(tempfile.mkdtemp(prefix="programs.", dir=place))
         shutil.copytree(install, building / install.parent.name / install.name, symlinks=True)
         if libraries.is_dir():
             shutil.copytree(libraries, building / libraries.name, symlinks=True)
         for entry in [building, *building.rglob("*")]:
             if not entry.is_symlink():
-                entry.chmod(0o755 if entry.is_dir() or os.access(entry, os.X_OK) else 0o644)
-        for entry in copied_programs(building, install, folder):
-            entry.chmod(0o755)
-        try:
-            building.rename(runtime)
-        except OSError:  # another process was faster
-            shutil.rmtree(building)
-    owner = runtime.stat()
-    if owner.st_uid != os.geteuid() or owner.st_mode & 0o022:
-        raise RuntimeError(f"{runtime} belongs to somebody else or others may write to it: remove it")
+                entry.chmod(0o755 if entry.is_dir() or entry.parent.name == folder.name else 0o644)
+        building.rename(copy)
     if not processes.user_can_run(user, [str(copied / "postgres"), "--version"]):
-        raise RuntimeError(f"the user {user} cannot run {copied / 'postgres'}, a copy of {folder}; is {runtime.parent} mounted noexec?")
+        raise RuntimeError(f"the user {user} cannot run {copied / 'postgres'}, a copy of {folder}; is {place} closed to others or noexec?")
     return copied
-
-
-def copied_programs(building: pathlib.Path, install: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
-    return list((building / install.parent.name / install.name / folder.name).iterdir())

@@ -91,10 +91,12 @@ def find_node() -> Node:
         return found
     wanted = ROOT / "requirements" / "node.txt"
     if sys.prefix != sys.base_prefix:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r", str(wanted)], check=False)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(wanted)]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
         found = _wheel_node()
         if found is not None:
             return found
+        print(done.stderr, file=sys.stderr)
     raise NodeMissing(f"no Node >= {OLDEST} with npm found; install it, or run pip install -r {wanted} in a virtual environment")
 
 

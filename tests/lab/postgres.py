@@ -80,7 +80,7 @@ class Cluster:
     ) -> None:
         self.major = major
         self.user = processes.unprivileged_user()
-        self.bin_dir = binaries.runnable_by(find(major), self.user)
+        found = find(major)
         self.superuser = superuser
         self.password = password
         self.host = "127.0.0.1"
@@ -88,6 +88,7 @@ class Cluster:
         self.outlive = outlive
         self.settings = {**SETTINGS, **(settings or {})}
         self.root = pathlib.Path(root_dir) if root_dir is not None else pathlib.Path(tempfile.mkdtemp(prefix=f"payops-pg{major}-"))
+        self.bin_dir = binaries.runnable_by(found, self.user, self.root)
         self.data = self.root / "data"
         self.log = self.root / "server.log"
         self.socket_dir = self._place_socket()

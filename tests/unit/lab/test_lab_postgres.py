@@ -29,8 +29,7 @@ def test_binaries_below_a_closed_folder_are_copied(monkeypatch: pytest.MonkeyPat
     (tmp_path / "pkg.libs" / "libpq.so").write_text("")
     answers = iter([False, True])
     monkeypatch.setattr(binaries.processes, "user_can_run", lambda user, argv: next(answers))
-    monkeypatch.setattr(binaries.tempfile, "gettempdir", lambda: str(tmp_path))
-    copied = binaries.runnable_by(install / "bin", "nobody")
+    copied = binaries.runnable_by(install / "bin", "nobody", tmp_path / "cluster")
     assert copied != install / "bin"
     assert (copied / "postgres").stat().st_mode & 0o005 == 0o005
     assert (copied.parents[2] / "pkg.libs" / "libpq.so").exists()
