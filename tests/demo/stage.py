@@ -165,7 +165,7 @@ class Stage:
     def deploy_second(self) -> None:
         """As the team's deployment does it: migrate, replace the code in api/, reload. Nothing is stopped."""
         fresh = app.build_release(self.folder / "release-2", 2)
-        shutil.copyfile(self.api / ".env", fresh / ".env")
+        shutil.copy2(self.api / ".env", fresh / ".env")
         app.migrate(fresh)
         for entry in fresh.iterdir():
             target = self.api / entry.name
