@@ -1,42 +1,13 @@
 # Copyright (c) 2026 payops.rollback contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of the option in ``_probe.probe_argument_spec``."""
+"""Documentation of the option in ``_probe.probe_argument_spec``. A module adds whether it is required."""
 
 from __future__ import annotations
 
-_CONDITIONS = r"""
-          equals:
-            description:
-              - The value. V(true) is not V(1), and the text V("200") is not the number V(200).
-            type: raw
-          in:
-            description:
-              - The values of which it must be one.
-            type: list
-            elements: raw
-          min:
-            description:
-              - It must be a number and at least this.
-            type: float
-          max:
-            description:
-              - It must be a number and at most this.
-            type: float
-          matches:
-            description:
-              - A regular expression that must match somewhere in it. Anchor it with V(^) and V($) to match all of it.
-            type: str
-          exists:
-            description:
-              - V(true) if it only needs to be there, V(false) if it must be absent.
-            type: bool
-"""
-
 
 class ModuleDocFragment:
-    DOCUMENTATION = (
-        r"""
+    DOCUMENTATION = r"""
 options:
   probes:
     description:
@@ -44,7 +15,6 @@ options:
       - Everything in here is checked before anything is sent.
     type: list
     elements: dict
-    required: true
     suboptions:
       name:
         description:
@@ -115,9 +85,33 @@ options:
               - The header, in any case.
             type: str
             required: true
-"""
-        + _CONDITIONS
-        + r"""
+
+          equals:
+            description:
+              - The value. V(true) is not V(1), and the text V("200") is not the number V(200).
+            type: raw
+          in:
+            description:
+              - The values of which it must be one.
+            type: list
+            elements: raw
+          min:
+            description:
+              - It must be a number and at least this.
+            type: float
+          max:
+            description:
+              - It must be a number and at most this.
+            type: float
+          matches:
+            description:
+              - A regular expression that must match somewhere in it. Anchor it with V(^) and V($) to match all of it.
+            type: str
+          exists:
+            description:
+              - V(true) if it only needs to be there, V(false) if it must be absent.
+            type: bool
+
       expect_json:
         description:
           - For V(http), what the values in the JSON body must be. All conditions of an entry must hold.
@@ -129,9 +123,33 @@ options:
               - Where the value is, for example V(status), V(checks[0].name), V(nodes[*].ok) (each of them) or V(details['db.main']).
             type: str
             required: true
-"""
-        + _CONDITIONS
-        + r"""
+
+          equals:
+            description:
+              - The value. V(true) is not V(1), and the text V("200") is not the number V(200).
+            type: raw
+          in:
+            description:
+              - The values of which it must be one.
+            type: list
+            elements: raw
+          min:
+            description:
+              - It must be a number and at least this.
+            type: float
+          max:
+            description:
+              - It must be a number and at most this.
+            type: float
+          matches:
+            description:
+              - A regular expression that must match somewhere in it. Anchor it with V(^) and V($) to match all of it.
+            type: str
+          exists:
+            description:
+              - V(true) if it only needs to be there, V(false) if it must be absent.
+            type: bool
+
       expect_body:
         description:
           - For V(http), a regular expression that must match somewhere in the body.
@@ -173,9 +191,33 @@ options:
           - For V(sql), what the first column of the first row must be. All conditions must hold. One row must come back if not given.
         type: dict
         suboptions:
-"""
-        + _CONDITIONS
-        + r"""
+
+          equals:
+            description:
+              - The value. V(true) is not V(1), and the text V("200") is not the number V(200).
+            type: raw
+          in:
+            description:
+              - The values of which it must be one.
+            type: list
+            elements: raw
+          min:
+            description:
+              - It must be a number and at least this.
+            type: float
+          max:
+            description:
+              - It must be a number and at most this.
+            type: float
+          matches:
+            description:
+              - A regular expression that must match somewhere in it. Anchor it with V(^) and V($) to match all of it.
+            type: str
+          exists:
+            description:
+              - V(true) if it only needs to be there, V(false) if it must be absent.
+            type: bool
+
       login_host:
         description:
           - For V(sql), the server's host. The local socket if not given.
@@ -202,4 +244,3 @@ options:
         type: str
         choices: [allow, disable, prefer, require, verify-ca, verify-full]
 """
-    )

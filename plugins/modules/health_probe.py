@@ -21,6 +21,8 @@ extends_documentation_fragment:
   - payops.rollback.attributes.info_module
   - payops.rollback.probes
 options:
+  probes:
+    required: true
   successes:
     description:
       - How many times in a row each probe must succeed.
