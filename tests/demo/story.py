@@ -170,9 +170,9 @@ class Story:
                 f'PGPASSWORD=$(python3 -c \'import json; print(json.load(open("{stage.cluster.root}/cluster.json"))["password"])\') '
                 f"{stage.cluster.program('psql')} -h 127.0.0.1 -p {stage.cluster.port} -U postgres -l"
             )
-        screen.typed(f"PM2_HOME={stage.folder}/pm2 {stage.pm2.bin} list")
+        screen.typed(f"PM2_HOME={stage.folder}/pm2 {stage.pm2.node_bin} {stage.pm2.bin} list")
         for playbook in ("rollback_points", "verify", "undo", "complete"):
-            screen.typed(self.shown(self.command(playbook)))
+            screen.typed(self.command(playbook))
         screen.typed(
             f"{shlex.quote(sys.executable)} -m tests.client --port {stage.port} --folder {stage.folder}/more-clients --duration 30"
         )
