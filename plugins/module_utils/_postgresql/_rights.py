@@ -1,0 +1,128 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""What the login may do: which profile it is, what it cannot read for a snapshot, what it would lack for a restore.
+
+Profiles: ``superuser`` may do everything. ``owner`` needs CREATEDB, pg_signal_backend and membership in every role that owns
+something, so that a restore can give everything back to whom it belongs. Each missing right is one sentence with the
+statement that grants it: known when the point is made, not when it is needed.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import Server, rows, value
+
+UNREADABLE_TABLES = r"""
+SELECT n.nspname::text, c.relname::text,
+  CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'GRANT USAGE ON SCHEMA ' || quote_ident(n.nspname)
+       WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN 'GRANT SELECT ON ' || c.oid::regclass::text
+       ELSE 'row security' END
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid WHERE e.classid = 'pg_class'::regclass
+    AND e.objid = c.oid AND e.deptype = 'e' AND NOT c.oid = ANY (coalesce(x.extconfig, '{}')))
+  AND (NOT has_schema_privilege(n.oid, 'USAGE') OR NOT has_table_privilege(c.oid, 'SELECT')
+    OR (c.relkind <> 'S' AND row_security_active(c.oid)))
+ORDER BY 1, 2"""
+
+UNREADABLE_LARGE_OBJECTS = """
+SELECT count(*) FROM pg_largeobject_metadata m WHERE NOT pg_has_role(m.lomowner, 'USAGE')
+  AND NOT EXISTS (SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))"""
+
+# Owners of what pg_dump takes along, members of extensions left out.
+OWNERS = " UNION ".join(
+    f"SELECT x.{owner} FROM {table} x WHERE x.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend e "
+    f"WHERE e.classid = '{table}'::regclass AND e.objid = x.oid AND e.deptype = 'e')"
+    for table, owner in (
+        ("pg_namespace", "nspowner"),
+        ("pg_class", "relowner"),
+        ("pg_proc", "proowner"),
+        ("pg_type", "typowner"),
+        ("pg_operator", "oprowner"),
+        ("pg_collation", "collowner"),
+        ("pg_largeobject_metadata", "lomowner"),
+        ("pg_publication", "pubowner"),
+        ("pg_statistic_ext", "stxowner"),
+    )
+)
+FOREIGN_OWNERS = (
+    f"SELECT DISTINCT pg_get_userbyid(o.owner)::text FROM ({OWNERS} UNION SELECT datdba FROM pg_database WHERE datname = current_database()) "
+    "AS o(owner) JOIN pg_roles r ON r.oid = o.owner WHERE NOT pg_has_role(o.owner, 'MEMBER') AND r.rolname <> 'pg_database_owner' ORDER BY 1"
+)
+
+ONLY_SUPERUSER = {
+    "event trigger": "SELECT evtname::text FROM pg_event_trigger ORDER BY 1",
+    "foreign data wrapper": "SELECT fdwname::text FROM pg_foreign_data_wrapper w WHERE NOT EXISTS (SELECT FROM pg_depend e "
+    "WHERE e.classid = 'pg_foreign_data_wrapper'::regclass AND e.objid = w.oid AND e.deptype = 'e') ORDER BY 1",
+    "extension": "SELECT e.extname::text FROM pg_extension e WHERE e.extname <> 'plpgsql' AND NOT EXISTS (SELECT FROM "
+    "pg_available_extension_versions v WHERE v.name = e.extname AND v.version = e.extversion AND (v.trusted OR NOT v.superuser)) ORDER BY 1",
+    "publication of all tables": "SELECT pubname::text FROM pg_publication WHERE puballtables ORDER BY 1",
+    "function in a language for superusers": "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
+    "WHERE NOT l.lanpltrusted AND p.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass "
+    "AND e.objid = p.oid AND e.deptype IN ('e', 'i')) ORDER BY 1",
+    "subscription": "SELECT subname::text FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+}
+
+
+def profile(server: Server) -> str:
+    """``superuser`` or ``owner``."""
+    return "superuser" if server.is_superuser else "owner"
+
+
+def missing_for_dump(conn: t.Any, server: Server, database: str) -> list[str]:
+    """What this login cannot read of the session's database; pg_dump would fail on it after writing half a file."""
+    if server.is_superuser:
+        return []
+    said = []
+    for schema, table, grant in rows(conn, UNREADABLE_TABLES):
+        name = f"{qualified(schema, table)} in database {database}"
+        if grant == "row security":
+            said.append(
+                f"{name}: row-level security hides rows from {server.user}. ALTER ROLE {server.user} BYPASSRLS, or log in as its owner."
+            )
+        else:
+            said.append(f"{name} cannot be read. {grant} TO {server.user}.")
+    hidden = int(value(conn, UNREADABLE_LARGE_OBJECTS))
+    if hidden:
+        said.append(f"{hidden} large object(s) in database {database} cannot be read. GRANT SELECT ON LARGE OBJECT ... TO {server.user}.")
+    return said
+
+
+def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]:
+    """What the login lacks to rename databases and to give every object back to its owner."""
+    if server.is_superuser:
+        return []
+    said = []
+    may_create, may_signal = rows(
+        conn, "SELECT rolcreatedb, pg_has_role('pg_signal_backend', 'MEMBER') FROM pg_roles WHERE rolname = current_user"
+    )[0]
+    if not may_create:
+        said.append(f"{server.user} may not create and rename databases. ALTER ROLE {server.user} CREATEDB.")
+    if not may_signal:
+        said.append(f"{server.user} may not end other sessions. GRANT pg_signal_backend TO {server.user}.")
+    for (owner,) in rows(conn, FOREIGN_OWNERS):
+        said.append(f"{server.user} is not a member of {owner}, who owns something in database {database}. GRANT {owner} TO {server.user}.")
+    return said
+
+
+def only_superuser(conn: t.Any) -> list[str]:
+    """Objects that only a superuser can restore, as ``kind name``: for an owner they must be skipped or made by hand."""
+    return [f"{kind} {row[0]}" for kind, sql in ONLY_SUPERUSER.items() for row in rows(conn, sql)]
+
+
+def roles(conn: t.Any) -> dict[str, dict[str, t.Any]]:
+    """Every role of the server that is not PostgreSQL's own, without passwords: who must exist for a restore."""
+    found = rows(
+        conn,
+        "SELECT r.rolname::text, r.rolcanlogin, r.rolcreatedb, r.rolsuper, "
+        "(SELECT coalesce(array_agg(g.rolname::text ORDER BY g.rolname), '{}') FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid "
+        "WHERE m.member = r.oid) FROM pg_roles r WHERE r.rolname !~ '^pg_' ORDER BY 1",
+    )
+    return {
+        name: {"login": login, "createdb": createdb, "superuser": superuser, "member_of": list(dict.fromkeys(member_of))}
+        for name, login, createdb, superuser, member_of in found
+    }

@@ -1,0 +1,435 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Take a verified snapshot of databases of one server into a rollback point.
+
+One exported snapshot per database serves pg_dump and the manifest, so the counts and hashes are of exactly the rows in the dump. The point
+exists only when every file was read to its end and everything is on disk.
+
+A component folder holds one folder per database, named by a number (a database name may hold slashes and quotes)::
+
+    manifest.json ... facts: {"server_major": 15, "codec": "zstd", "databases": {"shop": {"folder": "1", ...manifest...}}}
+    1/toc.dat, 1/3012.dat.zst, ...
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._points import (
+    load_component,
+    new_component,
+    verify_component,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _archive, _manifest, _programs, _rights
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import (
+    Server,
+    execute,
+    plain,
+    psycopg2,
+    readable_errors,
+    rows,
+    value,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
+
+if t.TYPE_CHECKING:
+    from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
+
+COMPONENT = "postgresql"
+STEPS = ("preflight", "freeze", "dump", "count", "read", "seal")
+MARGIN = 1.3
+RATIO = {"none": 1.0, "gzip": 0.5, "lz4": 0.6, "zstd": 0.4}
+LOCKED = r"""
+SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.oid"""
+TABLE_OIDS = r"""
+SELECT n.nspname::text, c.relname::text, c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"""
+TABLE_BYTES = f"SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM pg_class c WHERE c.oid IN (SELECT oid FROM ({TABLE_OIDS}) x)"
+WAITING = """
+SELECT w.pid, left(w.query, 200), w.datname::text FROM pg_stat_activity w
+WHERE w.wait_event_type = 'Lock' AND clock_timestamp() - w.query_start > %s * interval '1 second'
+  AND EXISTS (SELECT FROM pg_stat_activity o WHERE o.application_name = %s AND o.pid = ANY (pg_blocking_pids(w.pid)))"""
+ADVISORY = "SELECT {0}(hashtext('payops.rollback'), hashtext(%s))"
+
+
+class Wish(t.NamedTuple):
+    """What the module was asked for."""
+
+    version: str
+    databases: list[str]
+    jobs: int = 2
+    compress: str = "auto"
+    verify: str = "full"
+    lock_wait: int = 30
+    require_restore_rights: bool = True
+
+
+class _Frozen(t.NamedTuple):
+    """A database held in one exported snapshot."""
+
+    name: str
+    folder: str
+    conn: t.Any
+    snapshot: str
+
+
+def present(paths: Paths, wish: Wish) -> dict[str, t.Any] | None:
+    """The manifest of the point's component if it is there, checked file by file; None if it is not."""
+    if not os.path.lexists(paths.component(wish.version, COMPONENT)):
+        return None
+    manifest = verify_component(paths, wish.version, COMPONENT)
+    found = sorted(manifest["facts"]["databases"])
+    if found != sorted(wish.databases):
+        raise RollbackError(
+            f"Point {wish.version} holds the databases {', '.join(found)}, expected {', '.join(sorted(wish.databases))}. "
+            "A point is never overwritten; take the backup under another version."
+        )
+    return manifest
+
+
+def summary(manifest: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What results show of a sealed component: numbers, no settings and no catalogue."""
+    facts = manifest["facts"]
+    return {
+        "version": manifest["version"],
+        "size": manifest["size"],
+        "server_major": facts["server_major"],
+        "profile": facts["profile"],
+        "codec": facts["codec"],
+        "needs_superuser": facts["needs_superuser"],
+        "databases": {
+            name: {
+                "folder": entry["folder"],
+                "tables": len(entry["tables"]),
+                "rows": sum(table.get("rows", 0) for table in entry["tables"].values()),
+                "bytes": entry["dump_bytes"],
+                "fingerprint": entry["fingerprint"],
+                "oid": entry["oid"],
+                "verify": entry["verify"],
+                "notes": entry["notes"],
+            }
+            for name, entry in facts["databases"].items()
+        },
+    }
+
+
+def preflight(server: Server, cli: Cli, paths: Paths, wish: Wish, bin_dir: str | None = None) -> dict[str, t.Any]:
+    """Everything that can be known to go wrong, before a byte is written. Reads only."""
+    if not wish.databases:
+        raise RollbackError("databases is empty. Name at least one database.")
+    if len(set(wish.databases)) != len(wish.databases):
+        raise RollbackError(f"databases names one twice: {', '.join(wish.databases)}.")
+    if wish.jobs < 1:
+        raise RollbackError(f"jobs is {wish.jobs}: expected 1 or more.")
+    server.maintenance_besides(wish.databases)
+    programs = _programs.find(cli, server.major, bin_dir)
+    codec = _programs.choose_codec(cli, programs, wish.compress)
+    with readable_errors("looking at the server before the snapshot"):
+        main = server.connect()
+        names = [row[0] for row in rows(main, "SELECT datname::text FROM pg_database WHERE NOT datistemplate ORDER BY 1")]
+        absent = [name for name in wish.databases if name not in names]
+        if absent:
+            raise RollbackError(
+                f"The server at {server.where} has no database {', '.join(map(repr, absent))}. It has: {', '.join(map(repr, names))}."
+            )
+        server.refuse_transaction_pooler(wish.databases[0])
+        jobs = _affordable_jobs(main, wish, len(wish.databases))
+        blockers: list[str] = []
+        needs: dict[str, list[str]] = {}
+        table_bytes = {}
+        for name in wish.databases:
+            conn = server.connect(name, default_transaction_read_only="on")
+            blockers += _rights.missing_for_dump(conn, server, name)
+            if wish.require_restore_rights:
+                blockers += _rights.missing_for_restore(conn, server, name)
+            if not server.is_superuser:
+                needs[name] = _rights.only_superuser(conn)
+            table_bytes[name] = int(value(conn, TABLE_BYTES))
+            conn.close()
+    if blockers:
+        raise RollbackError(
+            f"{len(blockers)} right(s) are missing: " + " ".join(dict.fromkeys(blockers)), blockers=list(dict.fromkeys(blockers))
+        )
+    needed = check_space(paths, codec, table_bytes)
+    return {
+        "programs": programs,
+        "codec": codec,
+        "jobs": jobs,
+        "table_bytes": table_bytes,
+        "needs_superuser": {name: found for name, found in needs.items() if found},
+        "needed_bytes": needed,
+        "main": main,
+    }
+
+
+def _affordable_jobs(main: t.Any, wish: Wish, databases: int) -> int:
+    limit, reserved, used = rows(
+        main,
+        "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int "
+        "+ coalesce(current_setting('reserved_connections', true)::int, 0), "
+        "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')",
+    )[0]
+    free = int(limit) - int(reserved) - int(used)
+    # pg_dump needs one more than its jobs, each database one for its snapshot, and the watcher one.
+    jobs = min(wish.jobs, free - databases - 2)
+    if jobs < 1:
+        raise RollbackError(
+            f"The server has {free} free connections (max_connections {limit}, {used} used, {reserved} reserved), "
+            f"expected at least {databases + 3}. End idle sessions or raise max_connections."
+        )
+    return jobs
+
+
+def check_space(paths: Paths, codec: str, table_bytes: dict[str, int]) -> int:
+    """Refuse when the store's filesystem cannot hold the dump; how much it needs, by the last snapshot's ratio if there is one."""
+    needed = 0
+    past = _last_ratios(paths, codec)
+    for name, size in table_bytes.items():
+        needed += int(size * past.get(name, RATIO[codec]) * MARGIN) + (1 << 20)
+    folder = paths.system
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder) or "/"
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    if free < needed:
+        raise RollbackError(
+            f"The store's filesystem ({folder}) has {free >> 20} MiB free; the dump needs about {needed >> 20} MiB. "
+            "Prune old points or enlarge it.",
+            free_bytes=free,
+            needed_bytes=needed,
+        )
+    return needed
+
+
+def _last_ratios(paths: Paths, codec: str) -> dict[str, float]:
+    """Dump bytes per table byte of the newest point with this codec, per database."""
+    if not os.path.isdir(paths.system):
+        return {}
+    folders = []
+    for version in os.listdir(paths.system):
+        path = os.path.join(paths.system, version, COMPONENT)
+        if not version.startswith(".") and os.path.isdir(path):
+            folders.append((os.path.getmtime(path), version))
+    for unused, version in sorted(folders, reverse=True)[:1]:
+        try:
+            facts = load_component(paths, version, COMPONENT)["facts"]
+            if facts["codec"] == codec:
+                return {name: entry["dump_bytes"] / max(1, entry["table_bytes"]) for name, entry in facts["databases"].items()}
+        except (RollbackError, KeyError, TypeError):
+            return {}
+    return {}
+
+
+class _GiveWay(threading.Thread):
+    """Ends our sessions when somebody's statement has waited for their locks for ``seconds``: a waiting ALTER TABLE would
+    otherwise queue the whole application behind it for as long as the dump takes."""
+
+    def __init__(self, server: Server, seconds: int) -> None:
+        super().__init__(daemon=True)
+        self.conn = server.connect()
+        self.application_name = server.application_name
+        self.seconds = seconds
+        self.stopped = threading.Event()
+        self.waiting: str | None = None
+
+    def run(self) -> None:
+        while not self.stopped.wait(min(1.0, self.seconds / 4)):
+            try:
+                found = rows(self.conn, WAITING, [self.seconds, self.application_name])
+                if found:
+                    pid, query, database = found[0]
+                    self.waiting = f"process {pid} in database {database}: {query}"
+                    rows(
+                        self.conn,
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()",
+                        [self.application_name],
+                    )
+                    return
+            except psycopg2.Error:
+                return
+
+    def __enter__(self) -> _GiveWay:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: t.Any) -> None:
+        self.stopped.set()
+        self.join(5)
+
+    def explain(self) -> None:
+        if self.waiting is not None:
+            raise RollbackError(
+                f"A statement had waited {self.seconds} s for the snapshot's locks ({self.waiting}), so the snapshot gave way. "
+                "Let the migration finish, then take the snapshot again."
+            )
+
+
+def reach(
+    server: Server, cli: Cli, run: Run, paths: Paths, wish: Wish, bin_dir: str | None = None, check_mode: bool = False
+) -> dict[str, t.Any]:
+    """The module's result: the point holds the databases, as it did before or from now on. In check mode only what would be done."""
+    manifest = present(paths, wish)
+    names = ", ".join(wish.databases)
+    if manifest is not None:
+        found = summary(manifest)
+        return {
+            "changed": False,
+            "msg": f"Point {wish.version} already holds {names}; every file is as recorded.",
+            "actions": [],
+            "steps": run.steps,
+            "point": found,
+            "diff": {"before": {"point": found}, "after": {"point": found}},
+        }
+    if check_mode:
+        with run.step("preflight"):
+            plan = preflight(server, cli, paths, wish, bin_dir)
+        megabytes = sum(plan["table_bytes"].values()) >> 20
+        action = f"dump {names} ({megabytes} MiB of tables) with {plan['codec']} and {plan['jobs']} jobs into point {wish.version}"
+        return {
+            "changed": True,
+            "msg": f"Would {action}.",
+            "actions": [action],
+            "steps": run.steps,
+            "point": {},
+            "diff": {"before": {"point": None}, "after": {"point": {"version": wish.version, "databases": wish.databases}}},
+        }
+    found = summary(take(server, cli, run, paths, wish, bin_dir))
+    tables = sum(entry["tables"] for entry in found["databases"].values())
+    counted = sum(entry["rows"] for entry in found["databases"].values())
+    return {
+        "changed": True,
+        "msg": f"Point {wish.version} holds {len(wish.databases)} database(s), {tables} tables, {counted} rows, verified.",
+        "actions": [f"dumped {names} into point {wish.version}"],
+        "steps": run.steps,
+        "point": found,
+        "diff": {"before": {"point": None}, "after": {"point": found}},
+    }
+
+
+def take(server: Server, cli: Cli, run: Run, paths: Paths, wish: Wish, bin_dir: str | None = None) -> dict[str, t.Any]:
+    """Take the snapshot; the sealed component's manifest. Leaves nothing under the final name on any failure."""
+    with new_component(paths, wish.version, COMPONENT, run.run_id) as writer:
+        with run.step("preflight") as learnt:
+            plan = preflight(server, cli, paths, wish, bin_dir)
+            main = plan["main"]
+            programs: _programs.Programs = plan["programs"]
+            learnt.update(codec=plan["codec"], jobs=plan["jobs"], needed_bytes=plan["needed_bytes"], pg_dump=programs.version)
+            for name in wish.databases:
+                if not value(main, ADVISORY.format("pg_try_advisory_lock"), [name]):
+                    raise RollbackError(
+                        f"Another snapshot or restore of database {name!r} is running on this server. Wait for it, then try again."
+                    )
+        with _GiveWay(server, wish.lock_wait) as watcher:
+            try:
+                databases = _write(server, cli, run, wish, writer.path, plan)
+            except RollbackError:
+                watcher.explain()
+                raise
+            except psycopg2.Error as exc:
+                watcher.explain()
+                raise RollbackError(f"PostgreSQL refused during the snapshot: {plain(exc)}", sqlstate=exc.pgcode) from exc
+        with run.step("seal") as learnt:
+            facts = {
+                "server_major": server.major,
+                "server_version": server.server_version,
+                "server_version_num": server.server_version_num,
+                "system_identifier": server.system_identifier,
+                "pg_dump": programs.version,
+                "profile": _rights.profile(server),
+                "login_user": server.user,
+                "codec": plan["codec"],
+                "needs_superuser": plan["needs_superuser"],
+                "roles": _rights.roles(main),
+                "databases": databases,
+            }
+            manifest = writer.seal(facts)
+            learnt.update(size=manifest["size"], files=len(manifest["files"]))
+    return manifest
+
+
+def _write(server: Server, cli: Cli, run: Run, wish: Wish, path: str, plan: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    programs: _programs.Programs = plan["programs"]
+    frozen: list[_Frozen] = []
+    with run.step("freeze") as learnt:
+        for number, name in enumerate(wish.databases, start=1):
+            frozen.append(freeze(server, name, str(number), wish.lock_wait))
+        learnt["snapshots"] = {each.name: each.snapshot for each in frozen}
+    with run.step("dump"):
+        for each in frozen:
+            dump(server, cli, programs, each, os.path.join(path, each.folder), plan["codec"], plan["jobs"], wish.lock_wait)
+    databases: dict[str, dict[str, t.Any]] = {}
+    oids: dict[str, dict[int, t.Any]] = {}
+    with run.step("count") as learnt:
+        for each in frozen:
+            manifest = _manifest.build(each.conn, wish.verify)
+            manifest.update(folder=each.folder, table_bytes=plan["table_bytes"][each.name])
+            tables = {(schema, table): oid for schema, table, oid in rows(each.conn, TABLE_OIDS)}
+            in_scope = _manifest.tables_of(each.conn)
+            oids[each.name] = {int(tables[key]): manifest["tables"].get(_manifest.table_name(*key), {}).get("rows") for key in in_scope}
+            databases[each.name] = manifest
+            execute(each.conn, "COMMIT")
+            each.conn.close()
+            learnt[each.name] = len(in_scope)
+    with run.step("read") as learnt:
+        for each in frozen:
+            found = _archive.check(cli, programs, os.path.join(path, each.folder), plan["codec"], oids[each.name])
+            databases[each.name]["dump_bytes"] = found["bytes"]
+            learnt[each.name] = found
+    return databases
+
+
+def freeze(server: Server, database: str, folder: str, lock_wait: int) -> _Frozen:
+    """Lock every table against changes of its shape, then export the snapshot. Rows stay free to be written."""
+    conn = server.connect(database, lock_timeout=f"{lock_wait}s")
+    try:
+        listed = rows(conn, LOCKED)
+        # LOCK TABLE takes no snapshot, so what the first query sees is at least as new as the locks.
+        execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        _lock(conn, listed)
+        snapshot = value(conn, "SELECT pg_export_snapshot()")
+        _lock(conn, [table for table in rows(conn, LOCKED) if table not in set(listed)])
+    except psycopg2.errors.LockNotAvailable as exc:
+        raise RollbackError(
+            f"Database {database!r}: {plain(exc)} within {lock_wait} s. Somebody holds or waits for an exclusive lock "
+            "(a migration?); the snapshot did not queue the application behind it. Try again when it is done."
+        ) from exc
+    except psycopg2.errors.OutOfMemory as exc:
+        raise RollbackError(f"Database {database!r} has {len(listed)} tables: {plain(exc)}. Raise max_locks_per_transaction.") from exc
+    except psycopg2.errors.UndefinedTable as exc:
+        raise RollbackError(f"Database {database!r}: {plain(exc)}. A table was dropped meanwhile; take the snapshot again.") from exc
+    return _Frozen(database, folder, conn, snapshot)
+
+
+def _lock(conn: t.Any, tables: t.Sequence[t.Any]) -> None:
+    for start in range(0, len(tables), 100):
+        names = ("ONLY " + ".".join('"' + part.replace('"', '""') + '"' for part in table) for table in tables[start : start + 100])
+        execute(conn, f"LOCK TABLE {', '.join(names)} IN ACCESS SHARE MODE")
+
+
+def dump(
+    server: Server, cli: Cli, programs: _programs.Programs, frozen: _Frozen, folder: str, codec: str, jobs: int, lock_wait: int
+) -> None:
+    """pg_dump of the exported snapshot into ``folder``."""
+    done = cli(
+        [
+            programs.pg_dump,
+            "--format=directory",
+            f"--jobs={jobs}",
+            f"--compress={_programs.compress_argument(programs, codec)}",
+            f"--snapshot={frozen.snapshot}",
+            f"--lock-wait-timeout={lock_wait * 1000}",
+            "--no-sync",
+            f"--file={folder}",
+            *server.program_args(frozen.name),
+        ],
+        env=server.program_env(),
+    )
+    if done.rc != 0:
+        said = [line for line in done.stderr.strip().splitlines() if line] or ["no message"]
+        how = f"was killed by signal {-done.rc}" if done.rc < 0 else f"failed with exit code {done.rc}"
+        raise RollbackError(f"pg_dump of database {frozen.name!r} {how}: {' '.join(said[:4])}", stderr_lines=said[:40])
