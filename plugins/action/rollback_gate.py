@@ -17,6 +17,7 @@ from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import decide, identity, is_alive, require
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._merge import INTENTS, merge_points
 from ansible_collections.payops.rollback.plugins.module_utils._releases import merge_releases
 from ansible_collections.payops.rollback.plugins.module_utils._resolve import resolve
@@ -25,7 +26,7 @@ from ansible_collections.payops.rollback.plugins.plugin_utils import _gate
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "roles")
 SPEC: dict[str, t.Any] = {
     "system": {"type": "raw", "required": True},
-    "intent": {"type": "str", "required": True, "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency"]},
+    "intent": {"type": "str", "required": True, "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency", "recover"]},
     "components": {"type": "list", "elements": "str", "required": True},
     "version": {"type": "raw"},
     "words": {"type": "list", "elements": "str", "default": []},
@@ -65,7 +66,11 @@ class ActionModule(ActionBase):
         _gate.check_components(hosts, _gate.component_roles(ROLES), args["components"])
         playing = _gate.check_limit(hosts, task_vars["ansible_play_hosts_all"], args["allow_partial"])
         infos: Infos = {host: hostvars[host]["transaction_info"] for host in playing if "transaction_info" in hostvars[host]}
+        silent = [host for host in playing if host not in infos]
+        if silent and args["intent"] != "emergency":
+            raise RollbackError(f"Host {', '.join(silent)} did not answer, so it would be left behind. Bring it back, then run the same command again.")
         result: dict[str, t.Any] = {
+            "now": now(),
             "hosts": playing,
             "members": {host: hosts[host] for host in playing},
             "who": args["who"] or _who(task_vars),

@@ -37,7 +37,7 @@ options:
       - What the run is for.
     type: str
     required: true
-    choices: [full, database, application, backup, undo, complete, emergency]
+    choices: [full, database, application, backup, undo, complete, emergency, recover]
   components:
     description:
       - The components that the playbook is about, in the order in which they flip.
@@ -158,6 +158,14 @@ controller:
   description: Who runs this, so that others can tell whether it lives.
   returned: success
   type: dict
+now:
+  description: When the decision was made, in UTC.
+  returned: success
+  type: str
+inventory:
+  description: The inventory as it was given, for commands that people are told to type.
+  returned: success
+  type: str
 who:
   description: Who asked for the run.
   returned: success

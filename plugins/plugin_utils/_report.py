@@ -1,0 +1,253 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this plugin util is PRIVATE to the collection: it may change without notice.
+"""From what the hosts answered to what a person reads at the end: the inputs of run_table and plan_table. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+VERBS = ("backup", "prepare", "hold", "flip", "flip_carried", "undo", "undo_carried", "stop", "start", "complete")
+# Verbs that change what customers meet; the others happen beside the live system.
+ACTING = ("backup", "hold", "flip", "undo", "stop", "start", "complete")
+Answers = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
+
+
+def answers(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str]) -> Answers:
+    """host -> component -> verb -> module result, as the component roles registered them."""
+    found: Answers = {}
+    names = list(components)
+    for host in hosts:
+        own = hostvars[host]
+        for component in names:
+            if component in (own.get("rollback_components") or []):
+                results = {verb: own.get(f"rollback_{component}_{verb}") for verb in (*VERBS, "observe", "verify")}
+                found.setdefault(str(host), {})[str(component)] = {
+                    verb: result for verb, result in results.items() if result is not None and not result.get("skipped")
+                }
+    return found
+
+
+def at_version(result: t.Mapping[str, t.Any]) -> bool:
+    """Whether a component that answered to prepare has nothing to flip: said at the top, or for every database."""
+    if result.get("at_version") is not None:
+        return bool(result["at_version"])
+    databases = result.get("databases")
+    return isinstance(databases, dict) and bool(databases) and all((entry or {}).get("at_version") for entry in databases.values())
+
+
+def run_report(
+    hostvars: t.Mapping[str, t.Any],
+    gate: t.Mapping[str, t.Any],
+    outcome: str,
+    system: str,
+    intent: str,
+    reason: str = "",
+    components: t.Sequence[str] | None = None,
+) -> dict[str, t.Any]:
+    """What ``run_table`` takes."""
+    found = answers(hostvars, gate["hosts"], components or gate["components"])
+    failure, lost, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "lost", "unhealthy"))
+    rows = rows_of(found, "undo" if outcome in ("undone", "lost") or intent == "undo" else "flip")
+    report: dict[str, t.Any] = {
+        "system": system,
+        "intent": intent,
+        "outcome": outcome,
+        "from": _from(found) if intent not in ("backup", "complete") else None,
+        "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
+        "outage_ms": outage(found),
+        "seconds": datetime.datetime.now(datetime.timezone.utc).timestamp() - float(gate.get("started") or 0),
+        "who": gate.get("who"),
+        "reason": reason,
+        "run_id": gate.get("run_id"),
+        "hosts": {host: {name: _row(results, lost.get(host)) for name, results in parts.items()} for host, parts in found.items()},
+        "rows": rows,
+        "msg": "; ".join(f"{host}: {text}" for host, text in failure.items()),
+        "next": _next(gate, outcome, intent, lost, sick, rows),
+    }
+    if intent == "undo":
+        report["from"], report["to"] = gate.get("version"), "before it"
+    return report
+
+
+def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], system: str, intent: str, holds: bool) -> dict[str, t.Any]:
+    """What ``plan_table`` takes."""
+    found = answers(hostvars, gate["hosts"], gate["components"])
+    staging, outages, rows = [], [], {}
+    hosts: dict[str, dict[str, t.Any]] = {}
+    for host, parts in found.items():
+        for name, results in parts.items():
+            prepared = results.get("prepare") or {}
+            plan = [str(text) for text in prepared.get("plan") or []]
+            if at_version(prepared):
+                plan = [f"is at {gate['version']} already"]
+            hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
+            estimate = prepared.get("estimate") or {}
+            staging += [estimate["staging_seconds"]] if estimate.get("staging_seconds") is not None else []
+            outages += [estimate["outage_ms"]] if estimate.get("outage_ms") is not None else []
+            rows.update(_newer(prepared))
+    if holds and any(not at_version(results.get("prepare") or {}) for parts in found.values() for results in parts.values()):
+        for host, parts in hosts.items():
+            if "pm2" in parts and not at_version(found[host]["pm2"].get("prepare") or {}):
+                parts["pm2"]["plan"].insert(0, "answer 503 with Retry-After from before the databases flip until the release runs")
+    return {
+        "system": system,
+        "intent": intent,
+        "from": _from(found),
+        "to": gate.get("version"),
+        "staging_seconds": max(staging) if staging else None,
+        "outage_ms": max(outages) if outages else None,
+        "hosts": hosts,
+        "rows": rows,
+        "skipped": gate.get("skipped") or [],
+        "warnings": gate.get("warnings") or [],
+    }
+
+
+def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
+    """``database.table`` -> newer, carried, left, left_in: the rows that the point does not have."""
+    rows: dict[str, dict[str, t.Any]] = {}
+    for parts in found.values():
+        for results in parts.values():
+            kept = (results.get(verb) or {}).get("kept") or {}
+            for name, count in (_newer(results.get("prepare") or {}) if verb == "flip" else {}).items():
+                database = name.partition(".")[0]
+                rows[name] = {"newer": count, "carried": 0, "left": count, "left_in": kept.get(database) if isinstance(kept, dict) else None}
+            carried = results.get(f"{verb}_carried") or {}
+            for name, count in (carried.get("carried") or {}).items():
+                entry = rows.setdefault(name, {"newer": count, "left": 0, "left_in": None})
+                entry["carried"] = count
+                entry["left"] = max(0, int(entry["newer"]) - int(count))
+            for name, left in (carried.get("left") or {}).items():
+                number = sum(int(value) for value in left.values() if isinstance(value, int)) if isinstance(left, dict) else int(left)
+                entry = rows.setdefault(name, {"newer": number, "carried": 0, "left_in": None})
+                entry["left"] = number
+                entry["newer"] = max(int(entry["newer"]), number + int(entry.get("carried") or 0))
+                entry["left_in"] = (carried.get("left_in") or {}).get(name.partition(".")[0]) or entry.get("left_in")
+    return {name: entry for name, entry in rows.items() if entry.get("newer") or entry.get("carried") or entry.get("left")}
+
+
+def outage(found: Answers) -> float | None:
+    """Milliseconds in which customers were turned away, as the modules' own clocks of each step say.
+
+    With a hold: from its first step to the end of the last flip (or undo). Without one: what the database flip measured.
+    """
+    begun: list[float] = []
+    ended: list[float] = []
+    measured: list[float] = []
+    for parts in found.values():
+        for results in parts.values():
+            for verb in ("hold", "flip", "undo"):
+                result = results.get(verb) or {}
+                if result.get("outage_ms") is not None:
+                    measured.append(float(result["outage_ms"]))
+                for step in result.get("steps") or []:
+                    start = _seconds(step.get("started"))
+                    if start is not None:
+                        (begun if verb == "hold" else ended).append(start if verb == "hold" else start + float(step.get("ms") or 0) / 1000)
+    if begun and ended and max(ended) > min(begun):
+        return round((max(ended) - min(begun)) * 1000, 1)
+    return max(measured) if measured else None
+
+
+def _seconds(stamp: t.Any) -> float | None:
+    try:
+        return datetime.datetime.strptime(str(stamp), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+    except ValueError:
+        return None
+
+
+def _each(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], name: str) -> dict[str, str]:
+    return {str(host): str(hostvars[host][name]) for host in hosts if hostvars[host].get(name)}
+
+
+def _newer(prepared: t.Mapping[str, t.Any]) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    databases = prepared.get("databases")
+    for database, entry in (databases if isinstance(databases, dict) else {}).items():
+        for table, count in ((entry or {}).get("rows_since") or {}).items():
+            if isinstance(count, int) and count:
+                rows[f"{database}.{table}"] = count
+    return rows
+
+
+def _from(found: Answers) -> str | None:
+    """Which version the code was at before: the point that holds it, else the start of its hash."""
+    for parts in found.values():
+        for results in parts.values():
+            live = (results.get("observe") or {}).get("live") or {}
+            if live.get("version") or live.get("release"):
+                return str(live.get("version") or f"release {str(live['release'])[:12]}")
+    return None
+
+
+def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
+    acted = [verb for verb in ACTING if verb in results]
+    steps = [step for result in results.values() for step in result.get("steps") or []]
+    did = next((str(results[verb].get("msg") or "") for verb in reversed(acted) if results[verb].get("msg")), "")
+    if lost:
+        did = f"COULD NOT GO BACK: {lost}"
+    elif at_version(results.get("prepare") or {}) and not any(results[verb].get("changed") for verb in acted):
+        did = "was there already"
+    kept: t.Any = next((results[verb]["kept"] for verb in reversed(acted) if results[verb].get("kept")), None)
+    if isinstance(kept, dict):
+        kept = kept.get("path") or ", ".join(str(value) for value in kept.values() if isinstance(value, str))
+    return {"did": did, "kept": kept, "seconds": round(sum(float(step.get("ms") or 0) for step in steps) / 1000, 2)}
+
+
+def _next(
+    gate: t.Mapping[str, t.Any], outcome: str, intent: str, lost: dict[str, str], sick: dict[str, str], rows: dict[str, t.Any]
+) -> list[str]:
+    inventory = f" -i {gate['inventory']}" if gate.get("inventory") else ""
+    if lost:
+        return [f"{', '.join(lost)} could not go back. Repair with: ansible-playbook undo.yml{inventory}"]
+    texts = []
+    if sick:
+        texts.append(f"What runs now is not healthy: {'; '.join(f'{host}: {text}' for host, text in sick.items())}")
+    if outcome == "done" and intent in ("full", "database", "application"):
+        left = sum(int(entry.get("left") or 0) for entry in rows.values())
+        if left:
+            texts.append(f"{left} newer rows were not carried back; they are in the kept database named above.")
+        texts.append(f"Take it back: ansible-playbook undo.yml{inventory}")
+        texts.append(f"It was right; drop what was replaced: ansible-playbook complete.yml{inventory}")
+    if outcome == "stopped":
+        texts.append(f"Everything is stopped. Go on with: ansible-playbook rollback_full.yml{inventory} -e version=<point>")
+        texts.append(f"Or start again what was stopped: ansible-playbook recover.yml{inventory}")
+    return texts
+
+
+def misfits(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str]) -> list[str]:
+    """What the components that stay differ in from the point, one sentence each."""
+    texts: list[str] = []
+    names = list(components)
+    for host in hosts:
+        for component in names:
+            result = hostvars[host].get(f"rollback_{component}_inspect") or {}
+            databases = result.get("databases")
+            for database, entry in (databases if isinstance(databases, dict) else {}).items():
+                different = [str(text) for text in entry.get("catalogue_differences") or []]
+                more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+                if different:
+                    texts.append(f"the schema of {database} on {host} has changed ({'; '.join(different[:3])}{more})")
+            live = result.get("live") or {}
+            if result.get("at_version") is False and live.get("release"):
+                texts.append(f"{result.get('app') or component} on {host} runs the release {live.get('version') or live['release'][:12]}")
+    return texts
+
+
+def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], inventory: str = "") -> list[str]:
+    """What a list of points says first: what is held closed, and runs that did not finish, each with the command that ends it."""
+    texts: list[str] = []
+    undo, seen = f"ansible-playbook undo.yml {inventory}".strip(), set()
+    for host in hosts:
+        info = hostvars[host].get("transaction_info") or {}
+        for hold in info.get("holds") or []:
+            texts.append(f"{hold.get('component')} on {host} answers 503 since {hold.get('since')} (deadline {hold.get('deadline')}). End it: {undo}")
+        for run in [info.get("lock"), *(info.get("unfinished") or [])]:
+            if run and run["run"] not in seen:
+                seen.add(run["run"])
+                texts.append(f"Run {run['run']} ({run.get('intent')} to {run.get('version')}, by {run.get('who')}) did not finish or is under way. "
+                             f"The same command again finishes it; {undo} takes it back.")  # fmt: skip
+    return texts
