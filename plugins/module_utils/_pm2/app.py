@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import typing as t
@@ -14,6 +13,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import check_name, make_dir, read_json, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.drain import drain
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, definition_of
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.scripts import install
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record, Releases
@@ -69,7 +69,7 @@ class App:
         """The application under its own name and under every helper name of ours."""
         return [process for process in processes if process.name == self.name or process.name.startswith(f"{self.name}@")]
 
-    def scripts(self) -> dict[str, str]:
+    def responder(self) -> str:
         make_dir(self.scratch, self.releases.paths.group)
         return install(self.scratch)
 
@@ -138,16 +138,9 @@ class App:
         if not processes:
             return []
         wait = self.settings.drain_seconds if seconds is None else seconds
-        ids = [str(process.pm_id) for process in processes]
-        done = self.pm2.node(self.scripts()["drain"], self.pm2.library, str(port), str(wait), *ids)
-        told = []
-        for line in done.stdout.splitlines():
-            if line.startswith("{"):
-                told.append(json.loads(line))
-        for process in self.pm2.processes():
-            if str(process.pm_id) in ids and process.name in {gone.name for gone in processes}:
-                self.pm2.act("delete", str(process.pm_id))
-        left = [process for process in self.pm2.processes() if str(process.pm_id) in ids]
+        ids = {(str(process.pm_id), process.name) for process in processes}
+        told = drain(self.pm2, processes, port, wait)
+        left = [process for process in self.pm2.processes() if (str(process.pm_id), process.name) in ids]
         if left:
             raise RollbackError(
                 f"PM2 does not delete {left[0].name} (id {left[0].pm_id}, {left[0].status}). Try: pm2 delete {left[0].pm_id}"

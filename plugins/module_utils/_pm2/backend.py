@@ -188,7 +188,7 @@ class Backend:
         at_version, drift = self.releases.at_version(target)
         told: Result = {"version": version, "release": target.release, "drift": drift, "at_version": at_version}
         if at_version:
-            record: Record = {**self.releases.live_record(), "version": version, "app_version": target.facts.get("app_version")}
+            record: Record = {**self.releases.live_record(), "version": version}
             if self.releases.state().get("switch"):
                 definition = app.definition_for(record["tree"], self.wanted_definition(target, live))
             else:
@@ -239,7 +239,7 @@ class Backend:
         live = app.live_definition(processes)
         state = self.releases.state()
         if state.get("undone") and not state.get("switch"):
-            record: Record = {**self.releases.live_record(), "app_version": (state.get("live") or {}).get("app_version")}
+            record: Record = self.releases.live_record()
             done = self._go(record, app.definition_for(record["tree"], live))
             name = record["version"] or str(record["release"])[:12]
             return {**done, **({} if done["changed"] else {"msg": f"{app.name} is back at {name} already"})}
@@ -251,10 +251,7 @@ class Backend:
     def started(self) -> Result:
         app = self.app
         processes = app.pm2.processes()
-        record: Record = dict(self.releases.live_record())
-        known = self.releases.state().get("live") or {}
-        if known.get("tree") == record["tree"]:
-            record["app_version"] = known.get("app_version")
+        record: Record = self.releases.live_record()
         definition = app.definition_for(record["tree"], app.live_definition(processes))
         if settled(app, look(app), record["tree"], definition):
             return {"changed": False}

@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import write_json
 from ansible_collections.payops.rollback.plugins.module_utils._module import Cli, Completed
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.rpc import Refused, Unavailable, call
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
 ALIVE = ("online", "launching", "stopping", "waiting restart")
@@ -169,20 +170,27 @@ class Pm2:
         program = [self.node_bin, os.path.realpath(self.pm2_bin)] if self.node_bin else [self.pm2_bin]
         return self.run([*program, *args, "--silent"])
 
-    def node(self, *args: str) -> Completed:
-        return self.run([self.node_bin or "node", *args])
-
-    @property
-    def library(self) -> str:
-        """The folder of the installed PM2."""
-        return os.path.dirname(os.path.dirname(os.path.realpath(self.pm2_bin)))
-
     def processes(self) -> list[Proc]:
         self.require()
-        done = self.call("jlist")
-        if done.rc != 0:
-            raise RollbackError(f"pm2 jlist failed (rc {done.rc}): {done.stderr.strip()[-300:]}")
-        return [proc_of(entry, self.proc) for entry in parse_jlist(done.stdout)]
+        try:
+            entries = call(os.path.join(self.home, "rpc.sock"), "getMonitorData", {})
+        except (Unavailable, Refused):
+            entries = None
+        if not isinstance(entries, list):
+            done = self.call("jlist")
+            if done.rc != 0:
+                raise RollbackError(f"pm2 jlist failed (rc {done.rc}): {done.stderr.strip()[-300:]}")
+            entries = parse_jlist(done.stdout)
+        return [proc_of(entry, self.proc) for entry in entries if isinstance(entry, dict)]
+
+    def delete(self, pm_id: t.Any) -> None:
+        """Delete one entry. Read the list afterwards."""
+        try:
+            call(os.path.join(self.home, "rpc.sock"), "deleteProcessId", pm_id)
+        except Unavailable:
+            self.call("delete", str(pm_id))
+        except Refused:
+            return
 
     def named(self, *names: str) -> list[Proc]:
         return [process for process in self.processes() if process.name in names]
@@ -200,7 +208,7 @@ class Pm2:
             raise RollbackError(f"pm2 start {definition['name']} failed (rc {done.rc}): {(done.stderr or done.stdout).strip()[-300:]}")
 
     def act(self, what: str, target: str) -> Completed:
-        """``delete``, ``stop`` or ``restart`` by name or id. An unknown name is no error: read the list afterwards."""
+        """``stop`` or ``restart`` by name. An unknown name is no error: read the list afterwards."""
         return self.call(what, target)
 
 

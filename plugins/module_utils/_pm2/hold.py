@@ -70,7 +70,7 @@ def hold_port(app: App, definition: Definition, port: int) -> list[str]:
         return hosts
     if scene.hold:
         app.remove(scene.hold, port, 0)
-    script = app.scripts()["hold"]
+    script = app.responder()
     app.pm2.start(
         {
             "name": app.hold_name,

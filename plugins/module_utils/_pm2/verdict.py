@@ -16,7 +16,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem imp
 from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
-POLL = 0.2
+POLL = 0.05
 RESTARTS = 2
 
 

@@ -106,10 +106,11 @@ class Releases:
         tree, state = self.live_tree(), self.state()
         for known in (state.get("live"), state.get("staged", {}).get("from")):
             if known and known["tree"] == tree and known.get("stamp") == stamp(self.layout.live(), self.persistent):
-                return {"version": known["version"], "release": known["release"], "tree": tree, "stamp": known["stamp"]}
+                return {**_plain(known), "app_version": app_version(self.layout.live())}
         mark = stamp(self.layout.live(), self.persistent)
         release = release_of(listing if listing is not None else list_tree(self.layout.live(), self.persistent))
-        return {"version": self.version_of(release), "release": release, "tree": tree, "stamp": mark}
+        told = app_version(self.layout.live())
+        return {"version": self.version_of(release), "release": release, "tree": tree, "stamp": mark, "app_version": told}
 
     def at_version(self, target: Target) -> tuple[bool, list[str]]:
         """Whether the live tree is the release; files that were only added since are told, and do not count."""
