@@ -126,15 +126,13 @@ def wrap(text: str, width: int, indent: str) -> list[str]:
 # -- points -----------------------------------------------------------------------------------------------------------
 
 
-def parts_text(point: dict[str, t.Any]) -> str:
-    """``pm2@app1,app2 postgresql@db1``; from the third host on only their number."""
+def parts_text(point: dict[str, t.Any], short: bool = False) -> str:
+    """``pm2@app1,app2 postgresql@db1``, or in short ``pm2@2 postgresql@1``."""
     hosts: dict[str, list[str]] = {}
     for host, parts in point["hosts"].items():
         for name in parts:
             hosts.setdefault(name, []).append(host)
-    texts = []
-    for name, found in sorted(hosts.items()):
-        texts.append(f"{name}@{','.join(sorted(found))}" if len(found) < 3 else f"{name}@{len(found)} hosts")
+    texts = [f"{name}@{len(found) if short else ','.join(sorted(found))}" for name, found in sorted(hosts.items())]
     return " ".join(texts) or "nothing"
 
 
@@ -149,6 +147,7 @@ def points_rows(points: list[dict[str, t.Any]], live: t.Container[str], now: dat
                 "created": point["created"],
                 "age": age_text(point["created"], now),
                 "parts": parts_text(point),
+                "parts_short": parts_text(point, short=True),
                 "size": point["size"],
                 "complete": point["complete"],
                 "healthy": point["healthy"],
@@ -167,16 +166,32 @@ def points_rows(points: list[dict[str, t.Any]], live: t.Container[str], now: dat
     return rows
 
 
-def _note(row: dict[str, t.Any]) -> str:
-    notes = []
-    if row["legacy"]:
-        notes.append("legacy")
-    if row["pinned"]:
-        notes.append(f"pinned by {row['pinned'].get('who') or '?'}" + (f": {row['pinned']['why']}" if row["pinned"].get("why") else ""))
+def _below(row: dict[str, t.Any]) -> list[str]:
+    """What stands below a point's line: who says what about it, and what is wrong."""
+    texts = []
     if row["release"] == "bad":
-        notes.append(f"bad by {row['release_by'] or '?'}" + (f": {row['release_why']}" if row["release_why"] else ""))
-    notes += [str(row[key]) for key in ("label", "ticket") if row[key]]
-    return "; ".join(notes)
+        texts.append(f"bad by {row['release_by'] or '?'}: {row['release_why'] or 'no reason given'}")
+    if row["pinned"]:
+        texts.append(f"pinned by {row['pinned'].get('who') or '?'}: {row['pinned'].get('why') or 'no reason given'}")
+    texts += [f"! {text}" for text in row["problems"][:3]]
+    if len(row["problems"]) > 3:
+        texts.append(f"! and {len(row['problems']) - 3} more")
+    return texts
+
+
+def _point_lines(rows: list[dict[str, t.Any]], width: int, short: bool, parts_floor: int = 0) -> list[str]:
+    heads = [Column(""), Column("VERSION"), Column("AGE", right=True), Column("SIZE", right=True), Column("PARTS", floor=parts_floor)]
+    heads += [Column("HEALTH"), Column("RELEASE"), Column("NOTE", floor=6)]
+    health = {True: "healthy", False: "unhealthy", None: "unknown"}
+    cells = []
+    for row in rows:
+        state = health[row["healthy"]] if row["complete"] else "INCOMPLETE"
+        flags = [word for word, on in (("pinned", row["pinned"]), ("legacy", row["legacy"])) if on]
+        note = " ".join([*flags, *(str(row[key]) for key in ("ticket", "label") if row[key])])
+        parts = row["parts_short" if short else "parts"]
+        release = "BAD" if row["release"] == "bad" else row["release"]
+        cells.append(["*" if row["live"] else "", row["version"], row["age"], size_text(row["size"]), parts, state, release, note])
+    return table(heads, cells, width)
 
 
 def points_table(
@@ -190,35 +205,14 @@ def points_table(
     lines = [line for notice in notices for line in wrap(f"! {notice}", width, "")]
     if not points:
         return "\n".join([*lines, "No rollback points yet. Take one with: ansible-playbook backup.yml"])
-    now = now or datetime.datetime.now(datetime.timezone.utc)
-    rows = points_rows(points, live, now)
-    heads = [
-        Column(""),
-        Column("VERSION", floor=15),
-        Column("AGE", right=True),
-        Column("SIZE", right=True),
-        Column("PARTS", floor=10),
-        Column("HEALTH"),
-        Column("RELEASE"),
-        Column("NOTE", floor=8),
-    ]
-    health = {True: "healthy", False: "unhealthy", None: "unknown"}
-    cells = []
-    for row in rows:
-        state = health[row["healthy"]] if row["complete"] else "INCOMPLETE"
-        release = "BAD" if row["release"] == "bad" else row["release"]
-        mark = "*" if row["live"] else ""
-        cells.append(
-            [mark, row["version"], row["age"], size_text(row["size"]), row["parts"], state, release, _note(row)]
-        )
-    body = table(heads, cells, width)
+    rows = points_rows(points, live, now or datetime.datetime.now(datetime.timezone.utc))
+    for short, parts_floor in ((False, 0), (True, 0), (True, 12)):
+        body = _point_lines(rows, width, short, parts_floor)
+        if max(columns(line) for line in body) <= width:
+            break
     lines.append(body[0])
     for row, line in zip(rows, body[1:]):
-        lines.append(line)
-        for text in row["problems"][:3]:
-            lines.append(cut(f"     ! {clean(text)}", width))
-        if len(row["problems"]) > 3:
-            lines.append(f"     ! and {len(row['problems']) - 3} more")
+        lines += [line, *(cut(f"     {clean(text)}", width) for text in _below(row))]
     if any(row["live"] for row in rows):
         lines += ["", "* live now"]
     return "\n".join(lines)
