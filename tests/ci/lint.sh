@@ -74,7 +74,7 @@ build_and_import() {
     # It prints everything it finds; only ERROR lines stop it by themselves.
     GALAXY_IMPORTER_CONFIG=$work/built/importer.cfg python -m galaxy_importer.main payops-rollback-*.tar.gz 2>&1 | tee importer.log
   local rc=$?
-  [ $rc -eq 0 ] && ! grep -E '^(WARNING|ERROR)' importer.log | grep -v -E 'ansible-lint|CHANGELOG' | grep .
+  [ $rc -eq 0 ] && ! grep -E '^(WARNING|ERROR)' importer.log | grep -v -E 'No changelog found|with 0 statement' | grep .
 }
 
 changelog_lint() { antsibull-changelog lint; }

@@ -13,8 +13,8 @@ refused=()
 
 candidates() { # minor version of Python 3
   command -v "python3.$1" || true
-  ls -d "${PYENV_ROOT:-$home/.pyenv}/versions/3.$1".*/bin/python3 "$home/.local/share/uv/python/cpython-3.$1".*/bin/python3 2>/dev/null | sort -rV
-  [ "$1" = "$(python3 -c 'import sys; print(sys.version_info[1])' 2>/dev/null)" ] && command -v python3 || true
+  find "${PYENV_ROOT:-$home/.pyenv}/versions" "$home/.local/share/uv/python" -maxdepth 3 -path "*3.$1.*/bin/python3" 2>/dev/null | sort -rV
+  if [ "$(python3 -c 'import sys; print(sys.version_info[1])' 2>/dev/null)" = "$1" ]; then command -v python3; fi
 }
 
 usable() { # path, minor version: runs, is that version, can make virtual environments
