@@ -90,7 +90,9 @@ def newer(since: Since, alias: str = "") -> t.Any:
     full = sql.SQL("({oldest}::bigint + pg_catalog.age({start}::xid) - pg_catalog.age({x}))::text::xid8").format(
         oldest=sql.Literal(oldest), start=start, x=xmin
     )
-    visible = sql.SQL("pg_catalog.pg_visible_in_snapshot({full}, {snapshot}::pg_snapshot)").format(full=full, snapshot=sql.Literal(since.snapshot))
+    visible = sql.SQL("pg_catalog.pg_visible_in_snapshot({full}, {snapshot}::pg_snapshot)").format(
+        full=full, snapshot=sql.Literal(since.snapshot)
+    )
     return sql.SQL("({recent} AND NOT {visible})").format(recent=recent, visible=visible)
 
 

@@ -10,7 +10,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import cli_of, paths_of, run_of
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _restore, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _carry_back, _restore, _state
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import connect_of, readable_errors
 
 if t.TYPE_CHECKING:
@@ -54,13 +54,14 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
         terminate_wait=params["terminate_wait"],
         skip_entries=params["skip_entries"],
         undo_run=params["undo_run"],
+        count_newer=params["count_newer"],
         bin_dir=params["bin_dir"],
         local=is_local(params),
     )
     state = params["state"]
     with connect_of(module) as server, run_of(module, _state.COMPONENT, _restore.STEPS[state]) as run:
         with readable_errors("restoring"):
-            work = _restore.Restore(server, cli_of(module), paths_of(module), options, run)
+            work = _restore.Restore(server, cli_of(module), paths_of(module), options, run, state)
             before = picture(work.conn, work.names)
             try:
                 result: dict[str, t.Any] = getattr(work, state)()
@@ -77,3 +78,16 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
     return result
 
 
+def carry_back(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    with connect_of(module) as server, run_of(module, _carry_back.COMPONENT, _carry_back.STEPS) as run:
+        with readable_errors("carrying rows back"):
+            work = _carry_back.CarryBack(
+                server, paths_of(module), run, params["databases"], params["ledgers"], params["source"], params["fire_triggers"]
+            )
+            result = work.carried()
+        result["steps"] = run.steps
+        if module._diff:
+            lines = "".join(f"{name}: {number} row(s) carried\n" for name, number in sorted(result["carried"].items()) if number)
+            result["diff"] = {"before": "", "after": lines}
+    return result

@@ -46,6 +46,10 @@ def forward(work: Restore, wanted: t.Sequence[str]) -> None:
             work.result["databases"][move.name]["kept"] = move.out_name
             work.result["kept"][move.name] = move.out_name
             work.actions.append(f"{move.name} is now point {work.options.version}; what it was is kept as {move.out_name}")
+            if work.options.count_newer:
+                kept = work.found()[move.out_name]
+                with Window(work.conn, work.server.connect, kept) as inside:
+                    work.result["databases"][move.name].update(work.newer(inside, move.name, kept.marker.get("since")))
 
 
 def _recheck(work: Restore, staged: t.Mapping[str, Database]) -> None:
@@ -155,8 +159,13 @@ def _look(work: Restore, move: _swap.Move) -> None:
     if move.name not in found or found[move.name].oid != move.in_oid:
         raise RollbackError(f"Database {move.name} does not have the OID {move.in_oid} after the flip.")
     with _stage.session_on(work.conn, work.server, move.name, read_only=False) as inside:
-        if _state.one(inside, "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()") != move.in_oid:
-            raise RollbackError(f"A connection to {move.name} reaches another database than the one that was flipped in. Is a pooler in between?")
+        if (
+            _state.one(inside, "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
+            != move.in_oid
+        ):
+            raise RollbackError(
+                f"A connection to {move.name} reaches another database than the one that was flipped in. Is a pooler in between?"
+            )
         _state.rows(inside, "BEGIN")
         _state.rows(inside, "SELECT pg_catalog.pg_current_xact_id()")  # fails where nothing can be written
         _state.rows(inside, "ROLLBACK")
@@ -211,7 +220,12 @@ def back(work: Restore) -> dict[str, t.Any]:
         kept = to_undo(found, name, run)
         if kept is not None:
             outs[name] = kept
-        work.result["databases"][name] = {"live_oid": found[name].oid if name in found else None, "staged": None, "kept": None, "at_version": None}
+        work.result["databases"][name] = {
+            "live_oid": found[name].oid if name in found else None,
+            "staged": None,
+            "kept": None,
+            "at_version": None,
+        }
     with work.run.step("preflight"):
         _blockers.server_level(work.conn, work.report, creating=False)
         for name in outs:
@@ -247,7 +261,11 @@ def to_undo(found: t.Mapping[str, Database], name: str, run: str | None) -> Data
         later = next((each.marker.get("run") for each in reversed(history) if each.marker.get("live_oid") == live), None)
         raise RollbackError(
             f"Database {name} (OID {live}) is not the one that run {newest.marker.get('run')} brought (OID {newest.marker.get('live_oid')}). "
-            + (f"Run {later} flipped after it: undo that one first." if later else "Somebody renamed databases by hand; look at them first.")
+            + (
+                f"Run {later} flipped after it: undo that one first."
+                if later
+                else "Somebody renamed databases by hand; look at them first."
+            )
         )
     return newest
 
@@ -266,7 +284,12 @@ def _back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[str, D
         }  # fmt: skip
         moves.append(
             _swap.Move(
-                name, found[name].oid, _state.free_name(_state.kept_name(name, work.mark), found), _undone(marker), kept.name, kept.oid,
+                name,
+                found[name].oid,
+                _state.free_name(_state.kept_name(name, work.mark), found),
+                _undone(marker),
+                kept.name,
+                kept.oid,
                 kept.marker.get("comment"),
             )  # fmt: skip
         )
@@ -326,7 +349,9 @@ def complete(work: Restore) -> dict[str, t.Any]:
     with work.run.step("drop") as learnt:
         for each in doomed:
             size = int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (each.oid,)) or 0)
-            told.append({"database": each.marker["database"], "name": each.name, "oid": each.oid, "bytes": size, "kind": each.marker.get("kind")})
+            told.append(
+                {"database": each.marker["database"], "name": each.name, "oid": each.oid, "bytes": size, "kind": each.marker.get("kind")}
+            )
             work.actions.append(f"dropped {each.name} ({each.marker.get('kind')}, {size >> 20} MiB)")
             if work.acting:
                 _state.drop(work.conn, each)
@@ -335,7 +360,9 @@ def complete(work: Restore) -> dict[str, t.Any]:
         work.result["databases"][name] = {"live_oid": found[name].oid if name in found else None, "staged": None, "kept": None}
     work.result.update(dropped=told, changed=work.result["changed"] or bool(told))
     work.result["msg"] = (
-        f"{'Dropped' if work.acting else 'Would drop'} {', '.join(each['name'] for each in told)}." if told else "Nothing is kept or staged."
+        f"{'Dropped' if work.acting else 'Would drop'} {', '.join(each['name'] for each in told)}."
+        if told
+        else "Nothing is kept or staged."
     )
     return work.result
 

@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, read_json, sha256_bytes
-from ansible_collections.payops.rollback.plugins.module_utils._points import verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _manifest, _sequences, _stage, _state, _swap
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _programs
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import COMPONENT, Database
@@ -48,6 +48,7 @@ class Options(t.NamedTuple):
     terminate_wait: float = 30.0
     skip_entries: t.Sequence[str] = ()
     undo_run: str | None = None
+    count_newer: bool = True
     bin_dir: str | None = None
     local: bool = True
 
@@ -55,7 +56,7 @@ class Options(t.NamedTuple):
 class Restore:
     """One call of the module. ``run`` decides whether it acts (check mode does not)."""
 
-    def __init__(self, server: Server, cli: Cli, paths: Paths, options: Options, run: Run) -> None:
+    def __init__(self, server: Server, cli: Cli, paths: Paths, options: Options, run: Run, state: str = "live") -> None:
         if not options.databases:
             raise RollbackError("No databases were given. Name them in databases.")
         self.server = server
@@ -63,6 +64,7 @@ class Restore:
         self.paths = paths
         self.options = options
         self.run = run
+        self.state = state
         self.acting = run.acting
         self.mark = run.run_id or f"alone-{now()}"
         self.names = sorted(set(options.databases))
@@ -90,14 +92,16 @@ class Restore:
             self.result["changed"] |= bool(said)
 
     def read_point(self) -> None:
-        """The point, every file of it checked, before anything is created."""
+        """The point, every file of it checked, before anything is created. What was restored and compared already needs no second hashing."""
         version = self.options.version
         if version is None:
             raise RollbackError("No version was given. Name the point to restore in version.")
         with self.run.step("points") as learnt:
-            manifest = verify_component(self.paths, version, COMPONENT)
-            self._take_point(manifest)
-            learnt["size"] = manifest["size"]
+            self._take_point(load_component(self.paths, version, COMPONENT))
+            found = self.found()
+            if not all(self.usable_staged(found, name) for name in self.names):
+                verify_component(self.paths, version, COMPONENT)
+            learnt["size"] = self.point["size"]
 
     def _take_point(self, manifest: dict[str, t.Any]) -> None:
         facts = manifest["facts"]
@@ -112,7 +116,7 @@ class Restore:
 
     def folder(self, name: str) -> str:
         """Where the archive of one database lies."""
-        return f"{self.paths.component(str(self.options.version), COMPONENT)}/{self.manifests[name]['archive']}"
+        return f"{self.paths.component(str(self.options.version), COMPONENT)}/{self.manifests[name]['folder']}"
 
     def stop_if_blocked(self) -> None:
         self.result["blockers"] = self.report.blockers
@@ -159,28 +163,40 @@ class Restore:
 
     def describe(self, found: t.Mapping[str, Database], name: str, at: bool) -> dict[str, t.Any]:
         """What the result says about one database, rows newer than the point per table included."""
-        told: dict[str, t.Any] = {"at_version": at, "live_oid": found[name].oid if name in found else None, "rows_since": {}, "rows_gone": {}}
+        told: dict[str, t.Any] = {
+            "at_version": at,
+            "live_oid": found[name].oid if name in found else None,
+            "rows_since": {},
+            "rows_gone": {},
+        }
         staged = self.usable_staged(found, name)
         told["staged"] = staged.name if staged else None
         kept = _state.ours(found, name, "kept", "undone")
         told["kept"] = kept[-1].name if kept else None
         if name not in found:
             return told
-        moment, unused = self.since(found, name)
         with _stage.session_on(self.conn, self.server, name) as inside:
-            if moment is not None:
-                since = _manifest.rows_since(inside, moment, self.manifests[name]["tables"])
-                told["rows_since"] = {table: each["written"] for table, each in since.items() if each["written"]}
-                told["rows_gone"] = {table: each["gone"] for table, each in since.items() if each["gone"]}
-            else:
-                counted = _manifest.count_tables(inside, "counts")
-                recorded = self.manifests[name]["tables"]
-                more = {table: each["rows"] - recorded.get(table, {}).get("rows", 0) for table, each in counted.items()}
-                told["rows_since"] = {table: number for table, number in more.items() if number > 0}
-                told["rows_gone"] = {table: -number for table, number in more.items() if number < 0}
-                told["rows_since_is_estimate"] = True  # another database's history: only the numbers of rows can be compared
+            if at or self.state == "staged" or not self.acting:
+                told.update(self.newer(inside, name, self.since(found, name)[0]))
             told["catalogue_differences"] = _manifest.compare_catalogue(self.manifests[name], inside)
         return told
+
+    def newer(self, inside: t.Any, name: str, moment: str | None) -> dict[str, t.Any]:
+        """Rows newer than the point per table of a database that has, or had, the name. Costs about as much as count(*)."""
+        recorded = self.manifests[name]["tables"]
+        if moment is not None:
+            since = _manifest.rows_since(inside, moment, recorded)
+            return {
+                "rows_since": {table: each["written"] for table, each in since.items() if each["written"]},
+                "rows_gone": {table: each["gone"] for table, each in since.items() if each["gone"]},
+            }
+        counted = _manifest.count_tables(inside, "counts")
+        more = {table: each["rows"] - recorded.get(table, {}).get("rows", 0) for table, each in counted.items()}
+        return {
+            "rows_since": {table: number for table, number in more.items() if number > 0},
+            "rows_gone": {table: -number for table, number in more.items() if number < 0},
+            "rows_since_is_estimate": True,  # another database's history: only the numbers of rows can be compared
+        }
 
     def usable_staged(self, found: t.Mapping[str, Database], name: str) -> Database | None:
         for each in reversed(_state.ours(found, name, "staged")):
@@ -286,7 +302,9 @@ class Restore:
                 for name in new:
                     overlook = _stage.ignored(left[name])
                     markers[name]["overlooked"] = overlook
-                    markers[name]["seal"] = _stage.compare(self.conn, self.server, found[names[name]], self.manifests[name], overlook, version)
+                    markers[name]["seal"] = _stage.compare(
+                        self.conn, self.server, found[names[name]], self.manifests[name], overlook, version
+                    )
             with self.run.step("seal"):
                 for name in new:
                     _stage.apply_properties(self.conn, names[name], self.manifests[name]["properties"])
@@ -313,9 +331,7 @@ class Restore:
         size = sum(int(_state.one(self.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (each.oid,)) or 0) for each in oids if each)
         if size and seconds > 0:
             value = read_json(self.paths.state(COMPONENT), {})
-            _state.write_json(
-                self.paths.state(COMPONENT), {**value, "rate": int(size / seconds), "staging": []}, self.paths.file_mode
-            )
+            _state.write_json(self.paths.state(COMPONENT), {**value, "rate": int(size / seconds), "staging": []}, self.paths.file_mode)
 
     # -- plan and preflight -------------------------------------------------------------------------------------------
 
@@ -329,7 +345,10 @@ class Restore:
             what = f"Point {self.options.version} is of PostgreSQL {facts['server_major']}; this server is {self.server.major}."
             self.report.block("major", "", what, "Restore on a server of that version.")
         try:
-            self.programs()
+            programs, codec = self.programs(), str(facts.get("codec") or "none")
+            if not _programs.supported(self.cli, programs, codec):
+                what = f"{programs.pg_restore} ({programs.version}) cannot read the point's {codec} compression."
+                self.report.block("codec", "", what, "Install a build that can, or set bin_dir to its folder.")
         except RollbackError as exc:
             self.report.block("programs", "", str(exc), "")
         need = 0
@@ -352,7 +371,9 @@ class Restore:
         seconds = 0.0
         for name in wanted:
             told = self.result["databases"][name]
-            lines.append(f"{name}: restore point {self.options.version} of {self.point['created']} ({len(self.manifests[name]['tables'])} tables).")
+            lines.append(
+                f"{name}: restore point {self.options.version} of {self.point['created']} ({len(self.manifests[name]['tables'])} tables)."
+            )
             for table, number in sorted(told["rows_since"].items()):
                 lines.append(f"{name}: {table} has {number} row(s) newer than the point; they stay in the kept database.")
             for table, number in sorted(told["rows_gone"].items()):
@@ -394,5 +415,3 @@ class Restore:
 
         self.recover()
         return _flip.complete(self)
-
-

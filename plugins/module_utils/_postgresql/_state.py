@@ -187,7 +187,7 @@ def live_record(paths: Paths, found: t.Mapping[str, Database], name: str) -> dic
 
 
 def hold_names(connection: t.Any, names: t.Iterable[str], wait: float = 12.0) -> None:
-    """Session-level advisory locks in the maintenance database: no second pg_restore, from any host, on these names.
+    """Session-level advisory locks in the maintenance database: no second pg_restore and no pg_snapshot, from any host, on these names.
 
     A killed module's session may live on until its statement ends, so wait a little.
     """
@@ -195,13 +195,16 @@ def hold_names(connection: t.Any, names: t.Iterable[str], wait: float = 12.0) ->
 
     deadline = time.monotonic() + wait
     for name in sorted(names):
-        key = int(sha256_bytes(name.encode("utf-8"))[:8], 16) - (1 << 31)
-        while not one(connection, "SELECT pg_catalog.pg_try_advisory_lock(%s, %s)", (0x70617972, key)):
+        while not one(connection, "SELECT pg_catalog.pg_try_advisory_lock(hashtext('payops.rollback'), hashtext(%s))", (name,)):
             if time.monotonic() >= deadline:
-                holder = one(connection, "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s"
-                             " AND objid = %s::bigint", (0x70617972, key % (1 << 32)))  # fmt: skip
+                holder = one(
+                    connection,
+                    "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+                    " AND classid::bigint = hashtext('payops.rollback')::bigint & 4294967295 AND objid::bigint = hashtext(%s)::bigint & 4294967295",
+                    (name,),
+                )
                 raise RollbackError(
-                    f"Another pg_restore works on database {name} of this server (session {holder}). Wait until it is done."
+                    f"Another module of this collection works on database {name} of this server (session {holder}). Wait until it is done."
                 )
             time.sleep(0.1)
 
@@ -238,7 +241,9 @@ def drop(connection: t.Any, database: Database) -> None:
     if oid is None:
         return
     if oid != database.oid:
-        raise RollbackError(f"Database {database.name} has the OID {oid}; expected {database.oid}. Somebody replaced it; it was not dropped.")
+        raise RollbackError(
+            f"Database {database.name} has the OID {oid}; expected {database.oid}. Somebody replaced it; it was not dropped."
+        )
     if not database.invalid:
         terminate(connection, [database.oid])
     command(connection, "DROP DATABASE {} WITH (FORCE)", database.name)
@@ -273,7 +278,9 @@ def recover(connection: t.Any, paths: Paths, names: t.Sequence[str], acting: boo
         if acting:
             drop(connection, each)
     for name in names:
-        for each in ours(found, name, "kept", "undone") + [one_ for one_ in ours(found, name, "staged") if one_.marker.get("state") == "verified"]:
+        for each in ours(found, name, "kept", "undone") + [
+            one_ for one_ in ours(found, name, "staged") if one_.marker.get("state") == "verified"
+        ]:
             if each.open and not each.invalid:
                 said.append(f"closed {each.name}, which an interrupted run left open")
                 if acting:

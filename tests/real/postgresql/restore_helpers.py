@@ -127,10 +127,7 @@ class Shop:
         return self.ok("pg_restore", state=state, **options)
 
     def snapshot(self, version: str | None = None) -> None:
-        if (ROOT / "plugins" / "modules" / "pg_snapshot.py").exists():
-            self.ok("pg_snapshot", version=version or self.version)
-        else:
-            make_point(self, version or self.version)
+        self.ok("pg_snapshot", version=version or self.version)
 
     # -- from outside -------------------------------------------------------------------------------------------------
 
@@ -189,22 +186,3 @@ def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
     except ValueError:
         raise AssertionError(f"the module ended with {process.returncode}:\n{out}\n{err}") from None
 
-
-def make_point(shop: Shop, version: str) -> None:
-    from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
-    from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _manifest
-    from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
-
-    with new_component(Paths(str(shop.store), "shop"), version, "postgresql", None) as writer:
-        with contextlib.closing(shop.cluster.connect(shop.name)) as connection, connection.cursor() as cursor:
-            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            cursor.execute("SELECT pg_export_snapshot()")
-            snapshot = cursor.fetchone()[0]
-            subprocess.run(
-                [shop.cluster.program("pg_dump"), "-Fd", "-j2", f"--snapshot={snapshot}", "-f", os.path.join(writer.path, "db"), "-d", shop.name],
-                env=shop.cluster.env(shop.name), check=True,
-            )
-            manifest = _manifest.build(connection)
-        manifest["archive"] = "db"
-        identifier = str(shop.cluster.sql("SELECT system_identifier FROM pg_control_system()")[0][0])
-        writer.seal({"server_major": shop.cluster.major, "system_identifier": identifier, "databases": {shop.name: manifest}})
