@@ -19,6 +19,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._decide import dec
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._merge import INTENTS, merge_points
+from ansible_collections.payops.rollback.plugins.module_utils._overview import user_name
 from ansible_collections.payops.rollback.plugins.module_utils._releases import merge_releases
 from ansible_collections.payops.rollback.plugins.module_utils._resolve import resolve
 from ansible_collections.payops.rollback.plugins.plugin_utils import _gate
@@ -79,7 +80,7 @@ class ActionModule(ActionBase):
             "components": args["components"],
             "takeover": args["takeover"],
             "warnings": [],
-            "skipped": [],
+            "passed_over": [],
             "point": None,
             "exists": False,
             "target": None,
@@ -113,7 +114,7 @@ class ActionModule(ActionBase):
                 result["members"],
             )
             chosen = resolve(version, intent, points, _live(infos, hostvars, args["components"]))
-            result.update({key: chosen[key] for key in ("version", "point", "skipped", "warnings")})
+            result.update(version=chosen["version"], point=chosen["point"], passed_over=chosen["skipped"], warnings=chosen["warnings"])
         elif intent in ("undo", "complete"):
             target, undone_by = _gate.last_rollback(runs)
             result["target"] = target
@@ -186,4 +187,4 @@ def _who(task_vars: dict[str, t.Any]) -> str:
     for name in ("awx_user_name", "tower_user_name"):
         if task_vars.get(name):
             return str(task_vars[name])
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"
+    return os.environ.get("SUDO_USER") or user_name()

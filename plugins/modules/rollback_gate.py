@@ -114,7 +114,7 @@ point:
   description: The chosen point as M(payops.rollback.rollback_point_info) describes it, over all hosts.
   returned: success
   type: dict
-skipped:
+passed_over:
   description: Points that V(latest) or V(previous) passed over, each with C(version) and C(why).
   returned: success
   type: list

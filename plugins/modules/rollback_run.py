@@ -113,7 +113,7 @@ options:
   outcome:
     description: How the run ended. Required with O(state=closed).
     type: str
-    choices: [done, undone, failed, stopped]
+    choices: [done, undone, lost, failed, refused, stopped]
   releases:
     description:
       - Releases to mark with O(state=closed). A bad release stays bad unless overruled.
@@ -322,7 +322,7 @@ def main() -> None:
         evict={"type": "bool", "default": False},
         wait={"type": "int", "default": 30},
         inventory={"type": "str"},
-        outcome={"type": "str", "choices": ["done", "undone", "failed", "stopped"]},
+        outcome={"type": "str", "choices": ["done", "undone", "lost", "failed", "refused", "stopped"]},
         releases={
             "type": "list",
             "elements": "dict",

@@ -101,7 +101,7 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
         "outage_ms": max(outages) if outages else None,
         "hosts": hosts,
         "rows": rows,
-        "skipped": gate.get("skipped") or [],
+        "skipped": gate.get("passed_over") or [],
         "warnings": gate.get("warnings") or [],
     }
 

@@ -248,14 +248,14 @@ def _rows_table(rows: dict[str, t.Any], width: int) -> list[str]:
 
 def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
     """What a run did; see the filter's documentation for the input."""
-    outcome = {"done": "DONE", "undone": "UNDONE", "failed": "FAILED", "stopped": "STOPPED"}.get(
+    outcome = {"done": "DONE", "undone": "UNDONE", "failed": "FAILED", "stopped": "STOPPED", "lost": "HOSTS LEFT BEHIND"}.get(
         str(result.get("outcome")), str(result.get("outcome") or "?")
     )
-    versions = clean(result.get("from") or "?") + " -> " + clean(result.get("to") or "?")
+    versions = " -> ".join(clean(result[key]) for key in ("from", "to") if result.get(key))
     title = f"{outcome}: {result.get('intent') or 'rollback'} of {result.get('system') or '?'}"
     outage = result.get("outage_ms")
     facts = [
-        ("version", versions if result.get("from") or result.get("to") else None),
+        ("version", versions),
         ("outage", None if outage is None else f"{duration_text(outage / 1000)} (measured)"),
         ("took", duration_text(result.get("seconds"))),
         ("by", result.get("who")),
