@@ -26,6 +26,7 @@ import typing as t
 from contextlib import contextmanager
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_bytes
 
 PSYCOPG2_ERROR: str | None = None
 try:
@@ -132,7 +133,7 @@ class Server:
 
     def __init__(self, params: dict[str, t.Any], run_id: str | None = None, tmpdir: str | None = None) -> None:
         self.params = params
-        self.application_name = f"payops.rollback/{(run_id or 'adhoc')[-8:]}"
+        self.application_name = f"payops.rollback/{sha256_bytes((run_id or f'alone-{os.getpid()}').encode('utf-8'))[:8]}"
         self.maintenance: str = params.get("login_db") or "postgres"
         self._tmpdir = tmpdir
         self._folder: str | None = None
@@ -217,6 +218,11 @@ class Server:
             conn = psycopg2.connect(**given)
         except psycopg2.Error as exc:
             message = self._scrub(plain(exc))
+            if "not currently accepting connections" in message:
+                raise RollbackError(
+                    f"Database {name!r} at {self.where} is closed. Open it with payops.rollback.pg_access, access=read_write, if it should not be.",
+                    database=name,
+                ) from None
             raise RollbackError(
                 f"Cannot log in to database {name!r} at {self.where} as {self.params.get('login_user')}: {message} "
                 "Check login_host, login_port, login_user, login_password and pg_hba.conf.",

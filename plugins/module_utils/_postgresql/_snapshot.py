@@ -25,7 +25,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._points import (
     new_component,
     verify_component,
 )
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _archive, _manifest, _programs, _rights
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _archive, _manifest, _programs, _rights, _state
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import (
     Server,
     execute,
@@ -54,7 +54,6 @@ WAITING = """
 SELECT w.pid, left(w.query, 200), w.datname::text FROM pg_stat_activity w
 WHERE w.wait_event_type = 'Lock' AND clock_timestamp() - w.query_start > %s * interval '1 second'
   AND EXISTS (SELECT FROM pg_stat_activity o WHERE o.application_name = %s AND o.pid = ANY (pg_blocking_pids(w.pid)))"""
-ADVISORY = "SELECT {0}(hashtext('payops.rollback'), hashtext(%s))"
 
 
 class Wish(t.NamedTuple):
@@ -319,11 +318,7 @@ def take(server: Server, cli: Cli, run: Run, paths: Paths, wish: Wish, bin_dir: 
             main = plan["main"]
             programs: _programs.Programs = plan["programs"]
             learnt.update(codec=plan["codec"], jobs=plan["jobs"], needed_bytes=plan["needed_bytes"], pg_dump=programs.version)
-            for name in wish.databases:
-                if not value(main, ADVISORY.format("pg_try_advisory_lock"), [name]):
-                    raise RollbackError(
-                        f"Another snapshot or restore of database {name!r} is running on this server. Wait for it, then try again."
-                    )
+            _state.hold_names(main, wish.databases)
         with _GiveWay(server, wish.lock_wait) as watcher:
             try:
                 databases = _write(server, cli, run, wish, writer.path, plan)

@@ -1,0 +1,222 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Who may use a database: everybody as before, readers only, or nobody.
+
+``nobody`` is ALLOW_CONNECTIONS false, which holds for superusers, too. ``read_only`` is default_transaction_read_only of the database plus
+the end of every session; a session may switch it off for itself, so it keeps honest programs out and nobody else. What the database
+had before is remembered under its OID, so that ``read_write`` gives exactly that back, and to this database only.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_json
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import (
+    Server,
+    dicts,
+    execute,
+    readable_errors,
+    rows,
+    value,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
+
+COMPONENT = "postgresql_access"
+STEPS = ("remember", "alter", "end_sessions", "forget")
+ACCESS = ("read_write", "read_only", "nobody")
+SETTING = "default_transaction_read_only"
+TRUE = ("on", "true", "yes", "1", "t", "y")
+
+STATE = """
+SELECT d.datname::text AS name, d.oid::bigint AS oid, d.datallowconn AS open, pg_has_role(d.datdba, 'USAGE') AS mine, d.datistemplate AS template,
+  (SELECT c FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = d.oid AND s.setrole = 0
+    AND c LIKE 'default_transaction_read_only=%%') AS setting
+FROM pg_database d WHERE d.datname = ANY (%s)"""
+SESSIONS = """
+SELECT pid, usename::text, coalesce(nullif(application_name, ''), backend_type) AS application, (backend_start <= %s) AS older
+FROM pg_stat_activity WHERE datid = %s AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')"""
+
+
+class Found(t.NamedTuple):
+    """One database as it is."""
+
+    name: str
+    oid: int
+    open: bool
+    mine: bool
+    setting: str | None
+
+    @property
+    def access(self) -> str:
+        if not self.open:
+            return "nobody"
+        return "read_only" if (self.setting or "").lower() in TRUE else "read_write"
+
+
+def look(conn: t.Any, databases: t.Sequence[str]) -> list[Found]:
+    """The databases as they are, in the given order; one that does not exist is an error."""
+    found = {}
+    for row in dicts(conn, STATE, [list(databases)]):
+        setting = row["setting"].partition("=")[2] if row["setting"] else None
+        found[row["name"]] = Found(row["name"], int(row["oid"]), row["open"], row["mine"], setting)
+    absent = [name for name in databases if name not in found]
+    if absent:
+        raise RollbackError(f"The server has no database {', '.join(map(repr, absent))}. Check databases and login_port.")
+    return [found[name] for name in databases]
+
+
+def statements(found: Found, access: str, before: dict[str, t.Any] | None) -> list[str]:
+    """What turns ``found`` into ``access``. ``before`` is what was remembered of this very database."""
+    name = '"' + found.name.replace('"', '""') + '"'
+    locked = (found.setting or "").lower() in TRUE
+    wanted = []
+    if access == "nobody":
+        return [f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"] if found.open else []
+    if access == "read_only" and not locked:
+        wanted.append(f"ALTER DATABASE {name} SET {SETTING} = 'on'")
+    if access == "read_write" and locked:
+        setting = before["setting"] if before else None
+        # It may have been closed before we came; now it is asked to be open.
+        back = setting if setting is not None and setting.lower() not in TRUE else None
+        wanted.append(f"ALTER DATABASE {name} " + (f"RESET {SETTING}" if back is None else f"SET {SETTING} = '{_literal(back)}'"))
+    if not found.open:
+        wanted.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    return wanted
+
+
+def _literal(text: str) -> str:
+    return text.replace("'", "''")
+
+
+class Access:
+    """The databases of one call and what is remembered of them."""
+
+    def __init__(self, server: Server, run: Run, paths: Paths, databases: t.Sequence[str], wait: int = 10) -> None:
+        if not databases:
+            raise RollbackError("databases is empty. Name at least one database.")
+        self.run = run
+        self.paths = paths
+        self.databases = list(dict.fromkeys(databases))
+        self.wait = wait
+        server.maintenance_besides(self.databases)
+        self.server = server
+        self.conn = server.connect()
+        self.remembered: dict[str, t.Any] = read_json(paths.state(COMPONENT), {}).get("before", {})
+
+    def before(self, found: Found) -> dict[str, t.Any] | None:
+        """What was remembered, if it is of this database and not of another one that had the name."""
+        entry = self.remembered.get(found.name)
+        return entry if entry is not None and entry["oid"] == found.oid else None
+
+    def _save(self) -> None:
+        write_json(self.paths.state(COMPONENT), {"before": self.remembered}, self.paths.file_mode)
+
+    def reach(self, access: str, check_mode: bool = False) -> dict[str, t.Any]:
+        """The module's result."""
+        with readable_errors("looking at the databases"):
+            found = look(self.conn, self.databases)
+            todo = {each.name: statements(each, access, self.before(each)) for each in found}
+            lingering = {each.name: self._sessions(each, access, todo[each.name]) for each in found}
+        stale = [each for each in found if access == "read_write" and each.name in self.remembered]
+        actions = [f"open {each.name} to {_who(access)}, which was open to {_who(each.access)}" for each in found if todo[each.name]]
+        actions += [f"end {len(pids)} session(s) of {name}" for name, pids in lingering.items() if pids]
+        changed = bool(actions)
+        foreign = [each.name for each in found if todo[each.name] and not each.mine]
+        if foreign and not self.server.is_superuser:
+            raise RollbackError(
+                f"{self.server.user} does not own the database {', '.join(foreign)} and cannot close or open it. "
+                "Log in as a superuser or a member of its owner."
+            )
+        if not check_mode and (changed or stale):
+            self._apply(found, access, todo)
+        result = {
+            "changed": changed,
+            "msg": f"{', '.join(self.databases)}: {'would be ' if check_mode and changed else ''}open to {_who(access)}.",
+            "actions": actions,
+            "steps": self.run.steps,
+            "databases": {each.name: {"access": access, "was": each.access} for each in found},
+            "diff": {"before": {each.name: each.access for each in found}, "after": {each.name: access for each in found}},
+        }
+        return result
+
+    def _apply(self, found: list[Found], access: str, todo: dict[str, list[str]]) -> None:
+        if access != "read_write":
+            with self.run.step("remember") as learnt:
+                with readable_errors("reading the server's clock"):
+                    closing = str(value(self.conn, "SELECT clock_timestamp()"))
+                for each in found:
+                    if self.before(each) is None:
+                        self.remembered[each.name] = {"oid": each.oid, "setting": each.setting, "access": each.access, "at": now()}
+                    if todo[each.name]:
+                        self.remembered[each.name].pop("closed", None)
+                    self.remembered[each.name]["run"] = self.run.run_id
+                self._save()
+                learnt["at"] = closing
+        with self.run.step("alter", access=access, databases=self.databases), readable_errors(f"opening to {_who(access)}"):
+            execute(self.conn, "BEGIN")
+            try:
+                for each in found:
+                    for statement in todo[each.name]:
+                        execute(self.conn, statement)
+                execute(self.conn, "COMMIT")
+            except BaseException:
+                if self.conn.closed == 0:
+                    execute(self.conn, "ROLLBACK")
+                raise
+        if access != "read_write":
+            with self.run.step("end_sessions") as learnt:
+                with readable_errors("ending sessions"):
+                    closed = value(self.conn, "SELECT clock_timestamp()::text")
+                    for each in found:
+                        if todo[each.name] or "closed" not in self.remembered[each.name]:
+                            self.remembered[each.name]["closed"] = closed
+                        learnt[each.name] = self._end(each, access)
+                self._save()
+            return
+        with self.run.step("forget"):
+            for each in found:
+                self.remembered.pop(each.name, None)
+            self._save()
+
+    def _sessions(self, found: Found, access: str, todo: t.Sequence[str]) -> list[int]:
+        """Sessions that have to go: for nobody all, for read_only those from before it was closed (all, if that is not known)."""
+        if access == "read_write":
+            return []
+        closed = (self.remembered.get(found.name) or {}).get("closed") if self.before(found) else None
+        everybody = access == "nobody" or bool(todo) or closed is None
+        listed = rows(self.conn, SESSIONS, [closed or "infinity", found.oid])
+        return [pid for pid, unused, also, older in listed if everybody or older]
+
+    def _end(self, found: Found, access: str) -> int:
+        """End sessions until none is left twice in a row: one that was just logging in may still have slipped in."""
+        ended: set[int] = set()
+        quiet = 0
+        deadline = time.monotonic() + self.wait
+        while quiet < 2:
+            left = self._sessions(found, access, [])
+            if left:
+                quiet = 0
+                ended.update(left)
+                rows(self.conn, "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", [left])
+            else:
+                quiet += 1
+            if left and time.monotonic() > deadline:
+                who = dicts(
+                    self.conn, "SELECT pid, usename::text AS role, application_name FROM pg_stat_activity WHERE pid = ANY (%s)", [left]
+                )
+                raise RollbackError(
+                    f"{len(left)} session(s) of database {found.name} did not end within {self.wait} s. The database is closed to new ones. "
+                    f"First: process {left[0]}. End them as a superuser, then run the same command again.",
+                    sessions=who,
+                )
+            time.sleep(0.02)
+        return len(ended)
+
+
+def _who(access: str) -> str:
+    return {"read_write": "everybody", "read_only": "readers", "nobody": "nobody"}[access]
