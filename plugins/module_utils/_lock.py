@@ -32,6 +32,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._releases import l
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, read_journal
 
 ATTEMPTS = 20
+# The outcome of a run that was opened here but refused by another host, so that it never started.
+REFUSED = "refused"
 # A controller that nobody described: it lives as long as its lease.
 UNSEEN = {"machine_id": "", "boot_id": "", "pid": 0, "started": "", "host": ""}
 RUN_KEYS = ("run", "intent", "version", "who", "since", "controller", "hosts", "components")
@@ -269,6 +271,8 @@ def close_run(
     record = read_json(run_file(paths, check_name("The run id", run_id)))
     holder = read_lock(paths)
     if record is None and (holder is None or holder["run"] != run_id):
+        if outcome == REFUSED:
+            return _nothing(paths, run_id, None)
         raise RollbackError(f"There is no run {run_id} on this host. Nothing was changed.")
     if not write:
         return _close(paths, run_id, outcome, marks or [], write)
@@ -280,22 +284,16 @@ def close_run(
 def _close(paths: Paths, run_id: str, outcome: str, marks: list[dict[str, t.Any]], write: bool) -> dict[str, t.Any]:
     holder = read_lock(paths)
     before = read_json(run_file(paths, run_id)) or {key: (holder or {}).get(key) for key in RUN_KEYS}
-    registry = load_releases(paths)
-    result: dict[str, t.Any] = {
-        "changed": False,
-        "fenced": False,
-        "before": before,
-        "after": before,
-        "refused_marks": [],
-        "releases": registry,
-        "journal": read_journal(paths, run_id),
-    }
+    result = _nothing(paths, run_id, before)
     ours = holder is not None and holder["run"] == run_id
     taken = before.get("outcome") == "taken_over" or (holder is not None and not ours)
     if taken and not ours:
         return {**result, "fenced": True}
+    registry = result["releases"]
     marked, result["refused_marks"] = mark_all(registry, marks, before.get("who"), now())
-    if before.get("state") != "closed" or before.get("outcome") != outcome:
+    if outcome == REFUSED and (before.get("resumed") or result["journal"]):
+        pass  # it was unfinished before this attempt to continue it, and still is
+    elif before.get("state") != "closed" or before.get("outcome") != outcome:
         result["after"] = {**before, "state": "closed", "outcome": outcome, "closed_at": now()}
     result["releases"] = marked
     result["changed"] = ours or result["after"] is not before or marked != registry
@@ -303,10 +301,34 @@ def _close(paths: Paths, run_id: str, outcome: str, marks: list[dict[str, t.Any]
         if marked != registry:
             save_releases(paths, marked)
         _record(paths, result["after"])
+        if outcome == REFUSED and ours:
+            _reopen(paths, run_id, before)
         if ours:
             os.unlink(paths.lock)
             fsync_dir(paths.run)
     return result
+
+
+def _nothing(paths: Paths, run_id: str, before: Holder | None) -> dict[str, t.Any]:
+    """The result of closing a run where there is nothing to change."""
+    return {
+        "changed": False,
+        "fenced": False,
+        "before": before or {},
+        "after": before or {},
+        "refused_marks": [],
+        "releases": load_releases(paths),
+        "journal": read_journal(paths, run_id),
+    }
+
+
+def _reopen(paths: Paths, run_id: str, record: Holder) -> None:
+    """The run never started, because another host refused it: what it had taken over is unfinished again."""
+    old_id = (record.get("took_over") or {}).get("run")
+    old = read_json(run_file(paths, old_id)) if old_id else None
+    if old and (old.get("taken_over_by") or {}).get("run") == run_id:
+        gone = ("outcome", "closed_at", "taken_over_by")
+        _record(paths, {**{key: value for key, value in old.items() if key not in gone}, "state": "open"})
 
 
 def summarise_journal(records: list[dict[str, t.Any]]) -> dict[str, t.Any]:

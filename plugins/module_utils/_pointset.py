@@ -10,6 +10,7 @@ every host and written last, so a point without it is a backup that did not fini
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import time
@@ -72,6 +73,11 @@ def make_record(paths: Paths, version: str, given: dict[str, t.Any], created: st
     healthy = given.get("healthy")
     if healthy is not None and not isinstance(healthy, bool):
         raise RollbackError(f"'healthy' must be true, false or left out; found {healthy!r}.")
+    if created is not None:
+        try:
+            datetime.datetime.strptime(created, "%Y-%m-%dT%H:%M:%S.%fZ")
+        except (TypeError, ValueError):
+            raise RollbackError(f"'created' must be a time in UTC such as 2023-12-01T12:00:00.000000Z; found {created!r}.") from None
     record: dict[str, t.Any] = {key: None if given.get(key) in (None, "") else str(given[key]) for key in (*RECORD_TEXTS, "run")}
     record.update(
         format=FORMAT,

@@ -281,7 +281,7 @@ def closed(module: AnsibleModule) -> dict[str, t.Any]:
     done = close_run(paths_of(module), params["run_id"], params["outcome"], params["releases"], params["wait"], write=not module.check_mode)
     for sentence in done["refused_marks"]:
         module.warn(sentence)
-    msg = f"Run {params['run_id']} is closed: {done['after'].get('outcome')}."
+    msg = f"Run {params['run_id']} is closed: {done['after'].get('outcome') or params['outcome']}."
     if done["fenced"]:
         msg = f"Run {params['run_id']} had lost the lock of this host to another run; nothing was changed."
         module.warn(msg)

@@ -15,7 +15,6 @@ description:
 extends_documentation_fragment:
   - payops.rollback.attributes
   - payops.rollback.attributes.info_module
-  - payops.rollback.attributes.actiongroup
   - payops.rollback.run.store
 options:
   legacy_path:

@@ -369,6 +369,46 @@ def test_run_records_of_another_name_are_ignored(paths: Paths) -> None:
     assert [run["run"] for run in list_runs(paths)] == ["r1"]
 
 
+# -- another host refused the run ---------------------------------------------------------------------------------------
+
+
+def test_a_refused_run_leaves_nothing_in_the_way(paths: Paths) -> None:
+    open_run(paths, wish())
+    assert close_run(paths, "r1", "refused")["changed"] is True
+    assert read_lock(paths) is None
+    assert open_run(paths, wish("r2", version="v2"))["run_id"] == "r2"
+
+
+def test_a_host_that_the_refused_run_never_reached_is_left_alone(paths: Paths) -> None:
+    assert close_run(paths, "r1", "refused")["changed"] is False
+    open_run(paths, wish("other"))
+    before = tree(paths)
+    assert close_run(paths, "r1", "refused")["changed"] is False
+    assert tree(paths) == before
+
+
+@pytest.mark.parametrize("again", [{"run_id": "r1"}, {"run_id": "r2"}])
+def test_an_unfinished_run_stays_unfinished_when_continuing_it_was_refused(paths: Paths, again: dict[str, str]) -> None:
+    open_run(paths, wish(controller=DEAD))
+    open_run(paths, wish(again["run_id"]))
+    close_run(paths, "r1", "refused")
+    assert read_lock(paths) is None
+    assert [run["run"] for run in unfinished_runs(list_runs(paths), None)] == ["r1"]
+    with pytest.raises(RollbackError, match="was never finished"):
+        open_run(paths, wish("r3", version="v2"))
+
+
+def test_what_a_refused_run_took_over_is_unfinished_again(paths: Paths) -> None:
+    open_run(paths, wish(controller=DEAD))
+    open_run(paths, wish("r2", "undo", None))
+    close_run(paths, "r2", "refused")
+    assert [run["run"] for run in unfinished_runs(list_runs(paths), None)] == ["r1"]
+    record = read_json(run_file(paths, "r1"))
+    assert "taken_over_by" not in record
+    assert "outcome" not in record
+    assert open_run(paths, wish("r3"))["run_id"] == "r1"
+
+
 def test_the_journal_in_short() -> None:
     records = [
         {"component": "pm2", "step": "stage", "phase": "start", "at": "1"},

@@ -94,6 +94,13 @@ def test_healthy_is_a_boolean_not_a_truthy_string(paths: Paths) -> None:
         seal_point(paths, "v1", {**RECORD, "healthy": "no"})
 
 
+@pytest.mark.parametrize("created", ["yesterday", "2023-12-01", 20231201])
+def test_the_time_of_a_point_is_a_time(paths: Paths, created: t.Any) -> None:
+    component(paths, "v1")
+    with pytest.raises(RollbackError, match="'created' must be a time in UTC"):
+        seal_point(paths, "v1", {**RECORD, "created": created})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

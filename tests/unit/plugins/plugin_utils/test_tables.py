@@ -58,16 +58,16 @@ def test_a_small_list_word_for_word() -> None:
         point("20231201_080000", complete=False, problems=["app2 does not have it"]),
         point("backup_20231130_120000", legacy=True, healthy=None, release={"status": "unknown", "who": None, "why": None}),
     ]
-    assert points_table(points, ["20231201_120000"], NOW, 100, ["pm2 is held closed."]).splitlines() == [
+    assert points_table(points, ["20231201_120000"], NOW, 104, ["pm2 is held closed."]).splitlines() == [
         "! pm2 is held closed.",
         "   VERSION                 AGE     SIZE  PARTS                         HEALTH      RELEASE  NOTE",
-        "   20231202_110000          2 d  118 MiB  pm2@app1,app2 postgresql@db1  unhealthy   BAD",
+        "   20231202_110000         2 d  118 MiB  pm2@app1,app2 postgresql@db1  unhealthy   BAD",
         "     bad by amina: broken migration",
-        "*  20231201_120000          2 d  118 MiB  pm2@app1,app2 postgresql@db1  healthy     good     pinned CHG1",
+        "*  20231201_120000         2 d  118 MiB  pm2@app1,app2 postgresql@db1  healthy     good     pinned CHG1",
         "     pinned by juma: audit",
-        "   20231201_080000          2 d  118 MiB  pm2@app1,app2 postgresql@db1  INCOMPLETE  good",
+        "   20231201_080000         2 d  118 MiB  pm2@app1,app2 postgresql@db1  INCOMPLETE  good",
         "     ! app2 does not have it",
-        "   backup_20231130_120000   2 d  118 MiB  pm2@app1,app2 postgresql@db1  unknown     unknown  legacy",
+        "   backup_20231130_120000  2 d  118 MiB  pm2@app1,app2 postgresql@db1  unknown     unknown  legacy",
         "",
         "* live now",
     ]
