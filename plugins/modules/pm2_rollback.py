@@ -35,6 +35,11 @@ attributes:
   idempotent:
     support: full
 options:
+  undo_run:
+    description:
+      - The run whose switch O(state=previous) takes back, when that is another run than O(run_id).
+      - If neither of the two made the last switch, no switch is taken back; only a hold is ended.
+    type: str
   state:
     description:
       - V(archived) means that the point holds the release that is live now, its C(node_modules), and how PM2 runs it.
@@ -196,7 +201,9 @@ COMPONENT = "pm2"
 
 def reach(module: AnsibleModule) -> dict[str, t.Any]:
     with run_of(module, COMPONENT, STEPS) as run:
-        return Backend(app_of(module, COMPONENT, run), module.check_mode).reach(module.params["state"], module.params["version"])
+        return Backend(app_of(module, COMPONENT, run), module.check_mode).reach(
+            module.params["state"], module.params["version"], module.params["undo_run"]
+        )
 
 
 def main() -> None:
@@ -205,6 +212,7 @@ def main() -> None:
         **release_argument_spec(),
         **pm2_argument_spec(),
         "state": {"type": "str", "choices": list(STATES), "required": True},
+        "undo_run": {"type": "str"},
     }
     required = [("state", state, ["version"]) for state in ("archived", "staged", "live")]
     execute(AnsibleModule(spec, supports_check_mode=True, required_if=required), reach)

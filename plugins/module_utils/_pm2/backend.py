@@ -53,13 +53,15 @@ class Backend:
         self.releases = app.releases
         self.check = check
 
-    def reach(self, state: str, version: str | None) -> Result:
+    def reach(self, state: str, version: str | None, undo_run: str | None = None) -> Result:
         self.app.pm2.require()
         before = self.picture()
         if state in ("archived", "staged", "live"):
             if version is None:
                 raise RollbackError(f"state={state} needs version: the name of a rollback point, for example '20231201_120000'.")
             result: Result = getattr(self, state)(version)
+        elif state == "previous":
+            result = self.previous(undo_run)
         else:
             result = getattr(self, state)()
         acted = self.app.actions
@@ -233,11 +235,17 @@ class Backend:
             switch(app, record, definition, undone)
         return {"changed": True, "plan": steps}
 
-    def previous(self) -> Result:
+    def previous(self, undo_run: str | None = None) -> Result:
         app = self.app
         processes = app.pm2.processes()
         live = app.live_definition(processes)
         state = self.releases.state()
+        mine = {run for run in (undo_run, app.run.run_id) if run}
+        if mine and not state.get("undone") and (state.get("switch") or state.get("live") or {}).get("run") not in mine:
+            # The run that is taken back made no switch here (it failed before): an older one must not be undone instead.
+            if state.get("hold") or look(app).hold:
+                return self.started()
+            return {"changed": False, "msg": f"{app.name}: nothing to undo"}
         if state.get("undone") and not state.get("switch"):
             record: Record = self.releases.live_record()
             done = self._go(record, app.definition_for(record["tree"], live))

@@ -75,6 +75,7 @@ class _Frozen(t.NamedTuple):
     folder: str
     conn: t.Any
     snapshot: str
+    sequences: dict[str, t.Any]
 
 
 def present(paths: Paths, wish: Wish) -> dict[str, t.Any] | None:
@@ -362,7 +363,7 @@ def _write(server: Server, cli: Cli, run: Run, wish: Wish, path: str, plan: dict
     with run.step("count") as learnt:
         for each in frozen:
             manifest = _manifest.build(each.conn, wish.verify)
-            manifest.update(folder=each.folder, table_bytes=plan["table_bytes"][each.name])
+            manifest.update(sequences=each.sequences, folder=each.folder, table_bytes=plan["table_bytes"][each.name])
             tables = {(schema, table): oid for schema, table, oid in rows(each.conn, TABLE_OIDS)}
             in_scope = _manifest.tables_of(each.conn)
             oids[each.name] = {int(tables[key]): manifest["tables"].get(_manifest.table_name(*key), {}).get("rows") for key in in_scope}
@@ -388,6 +389,8 @@ def freeze(server: Server, database: str, folder: str, lock_wait: int) -> _Froze
         _lock(conn, listed)
         snapshot = value(conn, "SELECT pg_export_snapshot()")
         _lock(conn, [table for table in rows(conn, LOCKED) if table not in set(listed)])
+        # Sequences know no snapshot: read before pg_dump reads them, the dump can only stand further on, never behind.
+        sequences = _manifest.read_sequences(conn)
     except psycopg2.errors.LockNotAvailable as exc:
         raise RollbackError(
             f"Database {database!r}: {plain(exc)} within {lock_wait} s. Somebody holds or waits for an exclusive lock "
@@ -397,7 +400,7 @@ def freeze(server: Server, database: str, folder: str, lock_wait: int) -> _Froze
         raise RollbackError(f"Database {database!r} has {len(listed)} tables: {plain(exc)}. Raise max_locks_per_transaction.") from exc
     except psycopg2.errors.UndefinedTable as exc:
         raise RollbackError(f"Database {database!r}: {plain(exc)}. A table was dropped meanwhile; take the snapshot again.") from exc
-    return _Frozen(database, folder, conn, snapshot)
+    return _Frozen(database, folder, conn, snapshot, sequences)
 
 
 def _lock(conn: t.Any, tables: t.Sequence[t.Any]) -> None:
