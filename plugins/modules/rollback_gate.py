@@ -19,6 +19,7 @@ description:
   - It needs the result of M(payops.rollback.rollback_run_info) on every host, registered as C(transaction_info).
 extends_documentation_fragment:
   - payops.rollback.attributes
+  - payops.rollback.attributes.actiongroup
 attributes:
   check_mode:
     support: full

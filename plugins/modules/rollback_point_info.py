@@ -14,6 +14,7 @@ description:
   - One host sees only its own part. The filter P(payops.rollback.merge_points#filter) makes points of the whole system from all hosts.
 extends_documentation_fragment:
   - payops.rollback.attributes
+  - payops.rollback.attributes.actiongroup
   - payops.rollback.attributes.info_module
   - payops.rollback.run.store
 options:

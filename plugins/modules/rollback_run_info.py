@@ -14,6 +14,7 @@ description:
   - Changes nothing and needs no lock.
 extends_documentation_fragment:
   - payops.rollback.attributes
+  - payops.rollback.attributes.actiongroup
   - payops.rollback.attributes.info_module
   - payops.rollback.run.store
 options:

@@ -16,6 +16,7 @@ description:
   - Changes nothing and contacts no host.
 extends_documentation_fragment:
   - payops.rollback.attributes
+  - payops.rollback.attributes.actiongroup
 attributes:
   check_mode:
     support: full
