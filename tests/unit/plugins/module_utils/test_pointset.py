@@ -170,6 +170,13 @@ def test_damaged_summaries_are_found_by_every_list(paths: Paths, name: str) -> N
     assert all(damage(paths, name, b"{}").values())
 
 
+def test_a_summary_that_lies_about_its_release_is_found_by_every_list(paths: Paths) -> None:
+    component(paths, "v1")
+    summary = pathlib.Path(paths.component("v1", "pm2"), "summary.json")
+    summary.write_text(summary.read_text().replace('"release": "r"', '"release": "x"'))
+    assert "differs from its checksum" in list_points(paths)[0]["components"]["pm2"]["damaged"]
+
+
 def test_pins(paths: Paths) -> None:
     component(paths, "v1")
     assert pin_point(paths, "v1", "amina", "audit", write=False)["changed"] is True
