@@ -64,7 +64,8 @@ def play(target: pathlib.Path, tmp_path: pathlib.Path, variables: dict[str, t.An
 
 def _run(target: pathlib.Path, tmp_path: pathlib.Path, given: dict[str, t.Any]) -> None:
     (tmp_path / "vars.json").write_text(json.dumps(given))
-    (tmp_path / "hosts").write_text(f"testhost ansible_connection=local ansible_python_interpreter={sys.executable}\n")
+    host = {"ansible_connection": "local", "ansible_remote_tmp": f"{tmp_path}/remote", "ansible_python_interpreter": sys.executable}
+    (tmp_path / "hosts").write_text("testhost " + " ".join(f"{name}={value}" for name, value in host.items()) + "\n")
     (tmp_path / "play.yml").write_text(f"- hosts: testhost\n  gather_facts: false\n  roles: [{target.name}]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment.update(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_ROLES_PATH=str(TARGETS), ANSIBLE_NOCOLOR="1")

@@ -54,6 +54,7 @@ def inventory(tmp_path: pathlib.Path) -> pathlib.Path:
     one:
       ansible_connection: local
       ansible_python_interpreter: {sys.executable}
+      ansible_remote_tmp: {tmp_path}/remote
       rollback_system: packaged
       rollback_store: {tmp_path}/store
       rollback_components: []
