@@ -19,7 +19,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import check_n
 FOREIGN_PREFIXES = ("ansible_", "awx_", "tower_")
 # What an inventory says of a whole system.
 SYSTEM_VARIABLES = frozenset(
-    ("rollback_system", "rollback_store", "rollback_store_group", "rollback_lock_host", "rollback_legacy_path", "rollback_extra_variables")
+    ("rollback_system", "rollback_store", "rollback_store_group", "rollback_lock_host", "rollback_legacy_path", "rollback_extra_variables",
+     "rollback_keep_count", "rollback_keep_days")
 )
 
 

@@ -57,7 +57,7 @@ def run_report(
         "outcome": outcome,
         "from": _from(found) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
-        "outage_ms": outage(found),
+        "outage_ms": outage(found, _journals(hostvars, gate["hosts"])),
         "seconds": datetime.datetime.now(datetime.timezone.utc).timestamp() - float(gate.get("started") or 0),
         "who": gate.get("who"),
         "reason": reason,
@@ -88,10 +88,14 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
             staging += [estimate["staging_seconds"]] if estimate.get("staging_seconds") is not None else []
             outages += [estimate["outage_ms"]] if estimate.get("outage_ms") is not None else []
             rows.update(_newer(prepared))
-    if holds and any(not at_version(results.get("prepare") or {}) for parts in found.values() for results in parts.values()):
-        for host, parts in hosts.items():
-            if "pm2" in parts and not at_version(found[host]["pm2"].get("prepare") or {}):
-                parts["pm2"]["plan"].insert(0, "answer 503 with Retry-After from before the databases flip until the release runs")
+    held = [(host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items()
+            if holds and (results.get("prepare") or {}).get("preflight") is not None]  # fmt: skip
+    for host, name, prepared in held:
+        # Beside a database flip the release does not start beside the old one: nothing may write meanwhile.
+        lines = [text for text in hosts[host][name]["plan"] if "(no outage)" not in text]
+        hosts[host][name]["plan"] = ["answer 503 with Retry-After from before the databases flip until the release runs", *lines]
+    if held:
+        outages = [max(outages or [0]) + 1000 * (2 + max(float(prepared["preflight"].get("seconds") or 0) for host, name, prepared in held))]
     return {
         "system": system,
         "intent": intent,
@@ -129,26 +133,35 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
     return {name: entry for name, entry in rows.items() if entry.get("newer") or entry.get("carried") or entry.get("left")}
 
 
-def outage(found: Answers) -> float | None:
-    """Milliseconds in which customers were turned away, as the modules' own clocks of each step say.
+# Steps after which customers are served again, whatever is still being tidied up.
+SERVING_AGAIN = ("verdict", "swap", "start", "green")
 
-    With a hold: from its first step to the end of the last flip (or undo). Without one: what the database flip measured.
+
+def outage(found: Answers, journals: t.Iterable[dict[str, t.Any]] = ()) -> float | None:
+    """Milliseconds in which customers were turned away, as the journals of all hosts say.
+
+    With a hold: from its first step to the end of the last step that lets customers in again. Without one: what the
+    database flip measured. A run that was killed and continued is measured from its first hold on.
     """
-    begun: list[float] = []
-    ended: list[float] = []
-    measured: list[float] = []
-    for parts in found.values():
-        for results in parts.values():
-            for verb in ("hold", "flip", "undo"):
-                result = results.get(verb) or {}
-                if result.get("outage_ms") is not None:
-                    measured.append(float(result["outage_ms"]))
-                for step in result.get("steps") or []:
-                    start = _seconds(step.get("started"))
-                    if start is not None:
-                        (begun if verb == "hold" else ended).append(start if verb == "hold" else start + float(step.get("ms") or 0) / 1000)
-    if begun and ended and max(ended) > min(begun):
-        return round((max(ended) - min(begun)) * 1000, 1)
+    held: list[float] = []
+    served: list[float] = []
+    for record in journals:
+        start = _seconds(record.get("started"))
+        if record.get("phase") != "end" or start is None:
+            continue
+        if record.get("step") == "hold":
+            held.append(start)
+        elif record.get("step") in SERVING_AGAIN:
+            served.append(start + float(record.get("ms") or 0) / 1000)
+    if held and served and max(served) > min(held):
+        return round((max(served) - min(held)) * 1000, 1)
+    measured = [
+        float(results[verb]["outage_ms"])
+        for parts in found.values()
+        for results in parts.values()
+        for verb in ("flip", "undo")
+        if (results.get(verb) or {}).get("outage_ms") is not None
+    ]
     return max(measured) if measured else None
 
 
@@ -157,6 +170,10 @@ def _seconds(stamp: t.Any) -> float | None:
         return datetime.datetime.strptime(str(stamp), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc).timestamp()
     except ValueError:
         return None
+
+
+def _journals(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[dict[str, t.Any]]:
+    return [record for host in hosts for record in (hostvars[host].get("transaction_closed") or {}).get("journal") or []]
 
 
 def _each(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], name: str) -> dict[str, str]:
