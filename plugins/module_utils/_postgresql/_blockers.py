@@ -72,7 +72,9 @@ def server_level(connection: t.Any, report: Report, creating: bool) -> None:
         standbys = []
     if standbys:
         report.notes.append(
-            "Sessions on standbys keep reading the replaced database until they reconnect: " + ", ".join(sorted(row[0] for row in standbys)) + "."
+            "Sessions on standbys keep reading the replaced database until they reconnect: "
+            + ", ".join(sorted(row[0] for row in standbys))
+            + "."
         )
 
 
@@ -84,15 +86,19 @@ def outgoing(connection: t.Any, report: Report, database: Database, accept_repli
         report.block("maintenance", name, f"login_db is {name} itself.", "Set login_db to another database, for example postgres.")
     if database.template:
         report.block("template", name, f"{name} is a template database.", "Templates are not rolled back; remove the name from databases.")
-    if not me["superuser"] and not one(connection, "SELECT pg_catalog.pg_has_role(%s, 'USAGE')", (database.owner,)):
-        what = f"Role {me['name']} is not the owner of {name} ({database.owner}) nor a member of it."
-        report.block("owner", name, what, f'As superuser: GRANT "{database.owner}" TO "{me["name"]}".')
+    owner(connection, report, database, me)
     for (gid,) in rows(connection, "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = %s", (name,)):
         what = f"{name} has the prepared transaction {gid!r}."
         report.block("prepared", name, what, "Ask its transaction manager; then COMMIT PREPARED or ROLLBACK PREPARED it in that database.")
     if not accept_replication:
         _replication(connection, report, database)
     _sessions(connection, report, database, me, flipping)
+
+
+def owner(connection: t.Any, report: Report, database: Database, me: dict[str, t.Any]) -> None:
+    if not me["superuser"] and not one(connection, "SELECT pg_catalog.pg_has_role(%s, 'USAGE')", (database.owner,)):
+        what = f"Role {me['name']} is not the owner of {database.name} ({database.owner}) nor a member of it."
+        report.block("owner", database.name, what, f'As superuser: GRANT "{database.owner}" TO "{me["name"]}".')
 
 
 def _replication(connection: t.Any, report: Report, database: Database) -> None:
@@ -110,10 +116,11 @@ def _sessions(connection: t.Any, report: Report, database: Database, me: dict[st
         connection,
         """
         SELECT a.pid, r.rolname, coalesce(r.rolsuper, false), coalesce(pg_catalog.pg_has_role(r.oid, 'USAGE'), false),
-               coalesce(a.application_name, ''), a.backend_type
+               coalesce(a.application_name, ''), coalesce(a.backend_type, 'client backend')
           FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
          WHERE a.datid = %s AND a.pid <> pg_catalog.pg_backend_pid()
-           AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker') ORDER BY a.pid
+           AND CASE WHEN a.backend_type IS NULL THEN a.usesysid IS NOT NULL  -- hidden from those without pg_read_all_stats
+                    ELSE a.backend_type NOT IN ('autovacuum worker', 'parallel worker') END ORDER BY a.pid
         """,
         (database.oid,),
     )
@@ -122,7 +129,9 @@ def _sessions(connection: t.Any, report: Report, database: Database, me: dict[st
         who = f"session {pid} ({role or 'no role'}, {application or kind})"
         if kind not in ("client backend", "walsender"):
             what = f"{database.name} has the background worker {kind!r}, {who}, which comes back when it is ended."
-            report.block("worker", database.name, what, "Stop it first, for example by its extension's own function (timescaledb, pg_cron, pg_net).")
+            report.block(
+                "worker", database.name, what, "Stop it first, for example by its extension's own function (timescaledb, pg_cron, pg_net)."
+            )
         elif superuser and not me["superuser"]:
             what = f"{database.name} has a superuser's {who}, which role {me['name']} may not end."
             report.block("superuser_session", database.name, what, "Close it, or log in as superuser.")
@@ -136,7 +145,9 @@ def _sessions(connection: t.Any, report: Report, database: Database, me: dict[st
 def incoming(connection: t.Any, report: Report, name: str, needs: Needs) -> None:
     """What the restored database needs and the server or our role lacks."""
     me = who_am_i(connection)
-    existing = {row[0]: row[1] for row in rows(connection, "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles")}
+    existing = {
+        row[0]: row[1] for row in rows(connection, "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles")
+    }
     for role in sorted(set(needs.roles) | set(needs.owners)):
         if role not in existing and role not in ("", "PUBLIC"):
             what = f"The point of {name} needs the role {role!r}, which this server lacks."
@@ -197,7 +208,9 @@ def host_rules(connection: t.Any, report: Report, name: str, staged: str) -> Non
             "SELECT line_number, database, user_name, auth_method FROM pg_catalog.pg_hba_file_rules WHERE error IS NULL ORDER BY line_number",
         )
     except psycopg2.Error:
-        report.notes.append(f"pg_hba.conf is not readable for this role: whether it admits us to {staged} is found out by logging in there.")
+        report.notes.append(
+            f"pg_hba.conf is not readable for this role: whether it admits us to {staged} is found out by logging in there."
+        )
         return
     user = one(connection, "SELECT session_user::text")
     decided = [(line, hba_matches(bases, staged), method) for line, bases, users, method in found if hba_matches(users, user)]
@@ -226,7 +239,7 @@ def logins(connection: t.Any, report: Report, production: Database, staged: str)
     """Roles that are connected now and may not connect to what will have the name: told, because their application would stop."""
     query = """
         SELECT DISTINCT a.usename FROM pg_catalog.pg_stat_activity a
-         WHERE a.datid = %s AND a.backend_type = 'client backend' AND a.usename IS NOT NULL
+         WHERE a.datid = %s AND a.usename IS NOT NULL
            AND NOT pg_catalog.has_database_privilege(a.usename, %s, 'CONNECT')
     """
     for (role,) in rows(connection, query, (production.oid, staged)):

@@ -60,11 +60,12 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
     )
     state = params["state"]
     with connect_of(module) as server, run_of(module, _state.COMPONENT, _restore.STEPS[state]) as run:
-        with readable_errors("restoring"):
+        with readable_errors("looking at the server"):
             work = _restore.Restore(server, cli_of(module), paths_of(module), options, run, state)
             before = picture(work.conn, work.names)
             try:
-                result: dict[str, t.Any] = getattr(work, state)()
+                with readable_errors(f"working on state {state}; the same command again looks at what happened and goes on"):
+                    result: dict[str, t.Any] = getattr(work, state)()
             except RollbackError as exc:
                 # what happened until then belongs to the record of a failure, too
                 exc.details = {"steps": run.steps, "actions": work.actions, "changed": bool(work.actions), **exc.details}

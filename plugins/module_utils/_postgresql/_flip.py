@@ -36,6 +36,10 @@ def forward(work: Restore, wanted: t.Sequence[str]) -> None:
             name: _push(work, name, staged[name], _recorded(work, found, name), _age(work, found, name)) for name in wanted if name in found
         }
     work.result["sequences"] = learnt["sequences"]
+    for name in wanted:
+        if name in found:
+            _blockers.logins(work.conn, work.report, found[name], staged[name].name)
+    work.result["notes"] = work.report.notes
     moves = [_forward_move(work, found, name, staged[name], number) for number, name in enumerate(wanted)]
     _swap_step(work, moves)
     _postcheck(work, moves)

@@ -122,11 +122,14 @@ class Restore:
         self.result["blockers"] = self.report.blockers
         self.result["notes"] = self.report.notes
         if self.report.blockers and self.acting:
-            raise RollbackError(
-                f"{len(self.report.blockers)} obstacle(s); nothing was touched: {_blockers.sentence(self.report.blockers)}",
-                blockers=self.report.blockers,
-                notes=self.report.notes,
-            )
+            raise self.obstacles()
+
+    def obstacles(self) -> RollbackError:
+        return RollbackError(
+            f"{len(self.report.blockers)} obstacle(s); nothing was touched: {_blockers.sentence(self.report.blockers)}",
+            blockers=self.report.blockers,
+            notes=self.report.notes,
+        )
 
     # -- at the version? ----------------------------------------------------------------------------------------------
 
@@ -207,14 +210,29 @@ class Restore:
     # -- staged -------------------------------------------------------------------------------------------------------
 
     def staged(self) -> dict[str, t.Any]:
-        self.recover()
-        self.read_point()
-        found = self.found()
+        found = self.begin()
         wanted = self.not_yet(found)
         if wanted:
             self.stage(found, wanted)
         self.finish(wanted, "staged")
         return self.result
+
+    def begin(self) -> dict[str, Database]:
+        """What both ways forward need: leftovers gone, the point read, and the right to read what is live."""
+        self.recover()
+        self.read_point()
+        found = self.found()
+        me = _blockers.who_am_i(self.conn)
+        for name in self.names:
+            if name in found:
+                _blockers.owner(self.conn, self.report, found[name], me)
+        if self.report.blockers:
+            _blockers.server_level(self.conn, self.report, creating=True)
+            for name in self.names:
+                _blockers.incoming(self.conn, self.report, name, _stage.needs_of(self.manifests[name]))
+            self.result["blockers"] = self.report.blockers
+            raise self.obstacles()
+        return found
 
     def not_yet(self, found: t.Mapping[str, Database]) -> list[str]:
         """Databases that have to be restored; fills in the result."""
@@ -391,9 +409,7 @@ class Restore:
     def live(self) -> dict[str, t.Any]:
         from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _flip
 
-        self.recover()
-        self.read_point()
-        found = self.found()
+        found = self.begin()
         wanted = self.not_yet(found)
         if wanted:
             self.stage(found, wanted)

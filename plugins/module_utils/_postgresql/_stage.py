@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 import typing as t
 from contextlib import contextmanager
 
@@ -76,7 +77,9 @@ def unsettable(connection: t.Any, manifest: dict[str, t.Any]) -> list[str]:
     if one(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"):
         return []
     wanted = [role for role in manifest["properties"].get("settings", {}) if role]
-    found = rows(connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER')", (wanted,))
+    found = rows(
+        connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER')", (wanted,)
+    )
     return sorted(row[0] for row in found)
 
 
@@ -113,7 +116,9 @@ def toc_entries(cli: Cli, program: str, folder: str) -> list[str]:
     """The archive's table of contents, one line an entry."""
     listed = cli([program, "-l", folder])
     if listed.rc != 0:
-        raise RollbackError(f"{program} cannot read the archive {folder}: {listed.stderr.strip()}. The point is damaged; choose another one.")
+        raise RollbackError(
+            f"{program} cannot read the archive {folder}: {listed.stderr.strip()}. The point is damaged; choose another one."
+        )
     return [line for line in listed.stdout.splitlines() if line and not line.startswith(";")]
 
 
@@ -252,10 +257,16 @@ def compare(connection: t.Any, server: Server, staged: Database, manifest: dict[
     """Close the database, compare all of it with the point, and return the moment: what is written later has a younger xmin."""
     with Window(connection, server.connect, staged) as inside:
         mine = one(inside, "SELECT pg_catalog.pg_backend_pid()")
-        query = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datid = %s AND pid <> %s AND backend_type = 'client backend'"
+        query = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datid = %s AND pid <> %s AND usesysid IS NOT NULL"
+        limit = time.monotonic() + 5  # those that filled it may still be on their way out
         others = [row[0] for row in rows(connection, query, (staged.oid, mine))]
+        while others and time.monotonic() < limit:
+            time.sleep(0.02)
+            others = [row[0] for row in rows(connection, query, (staged.oid, mine))]
         if others:
-            raise RollbackError(f"Somebody else is connected to the staged database {staged.name} (session {others[0]}). It cannot be trusted.")
+            raise RollbackError(
+                f"Somebody else is connected to the staged database {staged.name} (session {others[0]}). It cannot be trusted."
+            )
         require_equal(_manifest.compare(manifest, inside, ignore=ignore), staged.name, version)
         return str(one(inside, "SELECT pg_catalog.pg_current_snapshot()::text"))
 
@@ -273,7 +284,11 @@ def recheck(connection: t.Any, server: Server, staged: Database, manifest: dict[
         said += _catalogue.property_differences(manifest["properties"], found, ignore=("comment",))
         said += _manifest.compare_sequences(manifest["sequences"], _manifest.read_sequences(inside))
         large = _manifest.read_large_objects(inside, manifest["verify"])
-        said += [f"large objects: {key} differs." for key in large if key in manifest["large_objects"] and large[key] != manifest["large_objects"][key]]
+        said += [
+            f"large objects: {key} differs."
+            for key in large
+            if key in manifest["large_objects"] and large[key] != manifest["large_objects"][key]
+        ]
         for table, count in _manifest.rows_since(inside, staged.marker["seal"], manifest["tables"]).items():
             said.append(f"table {table}: {count['written']} row(s) written and {count['gone']} gone since the comparison.")
     return said

@@ -50,7 +50,12 @@ class Swapped(t.NamedTuple):
 def prepare_session(connection: t.Any) -> None:
     """Short limits: a client that dies inside a statement must not leave its lock behind."""
     connection.autocommit = True
-    for setting in ("statement_timeout = '8s'", "lock_timeout = '3s'", "idle_in_transaction_session_timeout = '2s'", "synchronous_commit = on"):
+    for setting in (
+        "statement_timeout = '8s'",
+        "lock_timeout = '3s'",
+        "idle_in_transaction_session_timeout = '2s'",
+        "synchronous_commit = on",
+    ):
         rows(connection, f"SET {setting}")
     if connection.server_version >= 140000:
         rows(connection, "SET client_connection_check_interval = '100ms'")
@@ -113,7 +118,9 @@ def exchange(connection: t.Any, moves: t.Sequence[Move]) -> str:
                 open_it = access.get(move.out_oid, True) if move.out_oid is not None else True
                 statements.append(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(move.in_name), sql.Identifier(move.name)))
                 statements.append(
-                    sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(move.name), sql.SQL("true" if open_it else "false"))
+                    sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
+                        sql.Identifier(move.name), sql.SQL("true" if open_it else "false")
+                    )
                 )
                 comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
                 statements.append(comment.format(sql.Identifier(move.name), sql.Literal(move.in_comment)))
@@ -230,7 +237,7 @@ def swap(connect: Connect, maintenance: str, moves: t.Sequence[Move], attempts: 
 def _wait_empty(connection: t.Any, oids: t.Sequence[int]) -> None:
     """If everybody is gone before the rename begins, it need not sleep its 100 ms; but do not wait long for that."""
     limit = time.monotonic() + 0.015
-    query = "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = ANY (%s::oid[]) AND backend_type = 'client backend'"
+    query = "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = ANY (%s::oid[]) AND usesysid IS NOT NULL"
     while time.monotonic() < limit and rows(connection, query, (list(oids),))[0][0]:
         time.sleep(0.001)
 
