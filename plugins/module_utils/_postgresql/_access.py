@@ -134,7 +134,7 @@ class Access:
             )
         if not check_mode and (changed or stale):
             self._apply(found, access, todo)
-        result = {
+        return {
             "changed": changed,
             "msg": f"{', '.join(self.databases)}: {'would be ' if check_mode and changed else ''}open to {_who(access)}.",
             "actions": actions,
@@ -142,7 +142,6 @@ class Access:
             "databases": {each.name: {"access": access, "was": each.access} for each in found},
             "diff": {"before": {each.name: each.access for each in found}, "after": {each.name: access for each in found}},
         }
-        return result
 
     def _apply(self, found: list[Found], access: str, todo: dict[str, list[str]]) -> None:
         if access != "read_write":

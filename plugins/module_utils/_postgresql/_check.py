@@ -143,7 +143,7 @@ def _query(conn: t.Any, database: str, asked: dict[str, t.Any], timeout: int) ->
 
 def _count(conn: t.Any, database: str, asked: dict[str, t.Any], timeout: int) -> dict[str, t.Any]:
     table = _manifest.table_name(asked.get("schema") or "public", asked["table"])
-    least = asked.get("min") if asked.get("min") is not None else 0
+    least = int(asked.get("min") or 0)
     quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (asked.get("schema") or "public", asked["table"]))
     try:
         found = _ask(conn, f"SELECT count(*) FROM {quoted}")[0]
@@ -151,7 +151,7 @@ def _count(conn: t.Any, database: str, asked: dict[str, t.Any], timeout: int) ->
         return _check(f"rows of {table}", database, "count", None, f"not finished in {timeout} s", {"min": least})
     except psycopg2.Error as exc:
         return _check(f"rows of {table}", database, "count", False, f"error: {plain(exc)}", {"min": least})
-    return _check(f"rows of {table}", database, "count", int(found) >= int(least), int(found), {"min": least})
+    return _check(f"rows of {table}", database, "count", int(found) >= least, int(found), {"min": least})
 
 
 def _orphans(conn: t.Any, database: str, timeout: int) -> list[dict[str, t.Any]]:

@@ -53,6 +53,11 @@ FOREIGN_OWNERS = (
     f"SELECT DISTINCT pg_get_userbyid(o.owner)::text FROM ({OWNERS} UNION SELECT datdba FROM pg_database WHERE datname = current_database()) "
     "AS o(owner) JOIN pg_roles r ON r.oid = o.owner WHERE NOT pg_has_role(o.owner, 'MEMBER') AND r.rolname <> 'pg_database_owner' ORDER BY 1"
 )
+# ALTER ROLE ... IN DATABASE is up to that role itself.
+SETTING_ROLES = (
+    "SELECT r.rolname::text FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole JOIN pg_database d ON d.oid = s.setdatabase "
+    "WHERE d.datname = current_database() AND NOT pg_has_role(r.oid, 'MEMBER') ORDER BY 1"
+)
 
 ONLY_SUPERUSER = {
     "event trigger": "SELECT evtname::text FROM pg_event_trigger ORDER BY 1",
@@ -106,6 +111,10 @@ def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]
         said.append(f"{server.user} may not end other sessions. GRANT pg_signal_backend TO {server.user}.")
     for (owner,) in rows(conn, FOREIGN_OWNERS):
         said.append(f"{server.user} is not a member of {owner}, who owns something in database {database}. GRANT {owner} TO {server.user}.")
+    for (role,) in rows(conn, SETTING_ROLES):
+        said.append(
+            f"{server.user} is not a member of {role}, who has settings of its own in database {database}. GRANT {role} TO {server.user}."
+        )
     return said
 
 

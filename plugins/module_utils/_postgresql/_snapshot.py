@@ -18,10 +18,10 @@ from __future__ import annotations
 import os
 import threading
 import typing as t
+from contextlib import contextmanager
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._points import (
-    load_component,
     new_component,
     verify_component,
 )
@@ -31,41 +31,25 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._conne
     execute,
     plain,
     psycopg2,
-    readable_errors,
     rows,
     value,
 )
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._preflight import COMPONENT, Wish, locked, preflight
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
 
-COMPONENT = "postgresql"
 STEPS = ("preflight", "freeze", "dump", "count", "read", "seal")
-MARGIN = 1.3
-RATIO = {"none": 1.0, "gzip": 0.5, "lz4": 0.6, "zstd": 0.4}
 LOCKED = r"""
 SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.oid"""
 TABLE_OIDS = r"""
 SELECT n.nspname::text, c.relname::text, c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"""
-TABLE_BYTES = f"SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM pg_class c WHERE c.oid IN (SELECT oid FROM ({TABLE_OIDS}) x)"
 WAITING = """
 SELECT w.pid, left(w.query, 200), w.datname::text FROM pg_stat_activity w
 WHERE w.wait_event_type = 'Lock' AND clock_timestamp() - w.query_start > %s * interval '1 second'
   AND EXISTS (SELECT FROM pg_stat_activity o WHERE o.application_name = %s AND o.pid = ANY (pg_blocking_pids(w.pid)))"""
-
-
-class Wish(t.NamedTuple):
-    """What the module was asked for."""
-
-    version: str
-    databases: list[str]
-    jobs: int = 2
-    compress: str = "auto"
-    verify: str = "full"
-    lock_wait: int = 30
-    require_restore_rights: bool = True
 
 
 class _Frozen(t.NamedTuple):
@@ -116,113 +100,6 @@ def summary(manifest: dict[str, t.Any]) -> dict[str, t.Any]:
             for name, entry in facts["databases"].items()
         },
     }
-
-
-def preflight(server: Server, cli: Cli, paths: Paths, wish: Wish, bin_dir: str | None = None) -> dict[str, t.Any]:
-    """Everything that can be known to go wrong, before a byte is written. Reads only."""
-    if not wish.databases:
-        raise RollbackError("databases is empty. Name at least one database.")
-    if len(set(wish.databases)) != len(wish.databases):
-        raise RollbackError(f"databases names one twice: {', '.join(wish.databases)}.")
-    if wish.jobs < 1:
-        raise RollbackError(f"jobs is {wish.jobs}: expected 1 or more.")
-    server.maintenance_besides(wish.databases)
-    programs = _programs.find(cli, server.major, bin_dir)
-    codec = _programs.choose_codec(cli, programs, wish.compress)
-    with readable_errors("looking at the server before the snapshot"):
-        main = server.connect()
-        names = [row[0] for row in rows(main, "SELECT datname::text FROM pg_database WHERE NOT datistemplate ORDER BY 1")]
-        absent = [name for name in wish.databases if name not in names]
-        if absent:
-            raise RollbackError(
-                f"The server at {server.where} has no database {', '.join(map(repr, absent))}. It has: {', '.join(map(repr, names))}."
-            )
-        server.refuse_transaction_pooler(wish.databases[0])
-        jobs = _affordable_jobs(main, wish, len(wish.databases))
-        blockers: list[str] = []
-        needs: dict[str, list[str]] = {}
-        table_bytes = {}
-        for name in wish.databases:
-            conn = server.connect(name, default_transaction_read_only="on")
-            blockers += _rights.missing_for_dump(conn, server, name)
-            if wish.require_restore_rights:
-                blockers += _rights.missing_for_restore(conn, server, name)
-            if not server.is_superuser:
-                needs[name] = _rights.only_superuser(conn)
-            table_bytes[name] = int(value(conn, TABLE_BYTES))
-            conn.close()
-    if blockers:
-        raise RollbackError(
-            f"{len(blockers)} right(s) are missing: " + " ".join(dict.fromkeys(blockers)), blockers=list(dict.fromkeys(blockers))
-        )
-    needed = check_space(paths, codec, table_bytes)
-    return {
-        "programs": programs,
-        "codec": codec,
-        "jobs": jobs,
-        "table_bytes": table_bytes,
-        "needs_superuser": {name: found for name, found in needs.items() if found},
-        "needed_bytes": needed,
-        "main": main,
-    }
-
-
-def _affordable_jobs(main: t.Any, wish: Wish, databases: int) -> int:
-    limit, reserved, used = rows(
-        main,
-        "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int "
-        "+ coalesce(current_setting('reserved_connections', true)::int, 0), "
-        "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')",
-    )[0]
-    free = int(limit) - int(reserved) - int(used)
-    # pg_dump needs one more than its jobs, each database one for its snapshot, and the watcher one.
-    jobs = min(wish.jobs, free - databases - 2)
-    if jobs < 1:
-        raise RollbackError(
-            f"The server has {free} free connections (max_connections {limit}, {used} used, {reserved} reserved), "
-            f"expected at least {databases + 3}. End idle sessions or raise max_connections."
-        )
-    return jobs
-
-
-def check_space(paths: Paths, codec: str, table_bytes: dict[str, int]) -> int:
-    """Refuse when the store's filesystem cannot hold the dump; how much it needs, by the last snapshot's ratio if there is one."""
-    needed = 0
-    past = _last_ratios(paths, codec)
-    for name, size in table_bytes.items():
-        needed += int(size * past.get(name, RATIO[codec]) * MARGIN) + (1 << 20)
-    folder = paths.system
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder) or "/"
-    found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
-    if free < needed:
-        raise RollbackError(
-            f"The store's filesystem ({folder}) has {free >> 20} MiB free; the dump needs about {needed >> 20} MiB. "
-            "Prune old points or enlarge it.",
-            free_bytes=free,
-            needed_bytes=needed,
-        )
-    return needed
-
-
-def _last_ratios(paths: Paths, codec: str) -> dict[str, float]:
-    """Dump bytes per table byte of the newest point with this codec, per database."""
-    if not os.path.isdir(paths.system):
-        return {}
-    folders = []
-    for version in os.listdir(paths.system):
-        path = os.path.join(paths.system, version, COMPONENT)
-        if not version.startswith(".") and os.path.isdir(path):
-            folders.append((os.path.getmtime(path), version))
-    for unused, version in sorted(folders, reverse=True)[:1]:
-        try:
-            facts = load_component(paths, version, COMPONENT)["facts"]
-            if facts["codec"] == codec:
-                return {name: entry["dump_bytes"] / max(1, entry["table_bytes"]) for name, entry in facts["databases"].items()}
-        except (RollbackError, KeyError, TypeError):
-            return {}
-    return {}
 
 
 class _GiveWay(threading.Thread):
@@ -313,7 +190,7 @@ def reach(
 
 def take(server: Server, cli: Cli, run: Run, paths: Paths, wish: Wish, bin_dir: str | None = None) -> dict[str, t.Any]:
     """Take the snapshot; the sealed component's manifest. Leaves nothing under the final name on any failure."""
-    with new_component(paths, wish.version, COMPONENT, run.run_id) as writer:
+    with new_component(paths, wish.version, COMPONENT, run.run_id) as writer, _umask(0o007 if paths.group else 0o077):
         with run.step("preflight") as learnt:
             plan = preflight(server, cli, paths, wish, bin_dir)
             main = plan["main"]
@@ -322,7 +199,7 @@ def take(server: Server, cli: Cli, run: Run, paths: Paths, wish: Wish, bin_dir: 
             _state.hold_names(main, wish.databases)
         with _GiveWay(server, wish.lock_wait) as watcher:
             try:
-                databases = _write(server, cli, run, wish, writer.path, plan)
+                databases = _write(server, cli, run, wish, writer.path, plan, bool(paths.group))
             except RollbackError:
                 watcher.explain()
                 raise
@@ -348,7 +225,17 @@ def take(server: Server, cli: Cli, run: Run, paths: Paths, wish: Wish, bin_dir: 
     return manifest
 
 
-def _write(server: Server, cli: Cli, run: Run, wish: Wish, path: str, plan: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+@contextmanager
+def _umask(mask: int) -> t.Iterator[None]:
+    """pg_dump would write files that everybody may read."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _write(server: Server, cli: Cli, run: Run, wish: Wish, path: str, plan: dict[str, t.Any], group: bool) -> dict[str, dict[str, t.Any]]:
     programs: _programs.Programs = plan["programs"]
     frozen: list[_Frozen] = []
     with run.step("freeze") as learnt:
@@ -357,7 +244,10 @@ def _write(server: Server, cli: Cli, run: Run, wish: Wish, path: str, plan: dict
         learnt["snapshots"] = {each.name: each.snapshot for each in frozen}
     with run.step("dump"):
         for each in frozen:
-            dump(server, cli, programs, each, os.path.join(path, each.folder), plan["codec"], plan["jobs"], wish.lock_wait)
+            folder = os.path.join(path, each.folder)
+            dump(server, cli, programs, each, folder, plan["codec"], plan["jobs"], wish.lock_wait)
+            if group:
+                os.chmod(folder, 0o2770)
     databases: dict[str, dict[str, t.Any]] = {}
     oids: dict[str, dict[int, t.Any]] = {}
     with run.step("count") as learnt:
@@ -392,10 +282,7 @@ def freeze(server: Server, database: str, folder: str, lock_wait: int) -> _Froze
         # Sequences know no snapshot: read before pg_dump reads them, the dump can only stand further on, never behind.
         sequences = _manifest.read_sequences(conn)
     except psycopg2.errors.LockNotAvailable as exc:
-        raise RollbackError(
-            f"Database {database!r}: {plain(exc)} within {lock_wait} s. Somebody holds or waits for an exclusive lock "
-            "(a migration?); the snapshot did not queue the application behind it. Try again when it is done."
-        ) from exc
+        raise locked(database, exc, lock_wait) from exc
     except psycopg2.errors.OutOfMemory as exc:
         raise RollbackError(f"Database {database!r} has {len(listed)} tables: {plain(exc)}. Raise max_locks_per_transaction.") from exc
     except psycopg2.errors.UndefinedTable as exc:
