@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -188,6 +191,24 @@ def test_an_attempt_that_hangs_does_not_hold_the_call(monkeypatch: pytest.Monkey
     assert not result["ok"]
     assert result["probes"][0]["attempts"] == 1
     assert "api after 1 attempt: no answer at all by the deadline" in failure_message(result)
+
+
+def test_an_attempt_that_hangs_does_not_hold_the_module_process() -> None:
+    program = (
+        "import time\n"
+        "from ansible_collections.payops.rollback.plugins.module_utils import _probe\n"
+        "_probe.attempt = lambda probe, timeout: time.sleep(60)\n"
+        f"print(_probe.run_probes([{{'url': '{URL}'}}], successes=1, deadline=0.1)['ok'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_an_answer_after_the_deadline_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
