@@ -232,7 +232,7 @@ def _heading(title: str, facts: t.Sequence[tuple[str, t.Any]], width: int) -> li
 def _rows_table(rows: dict[str, t.Any], width: int) -> list[str]:
     heads = [
         Column("TABLE", floor=16),
-        Column("NEWER", right=True),
+        Column("SINCE", right=True),
         Column("CARRIED BACK", right=True),
         Column("LEFT", right=True),
         Column("LEFT IN", floor=12),
@@ -278,7 +278,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         ]
         lines += ["", *["  " + line for line in table(heads, cells, width - 2)]]
     if result.get("rows"):
-        lines += ["", "  Rows newer than the point:", *_rows_table(result["rows"], width)]
+        lines += ["", "  Rows written or changed since the point:", *_rows_table(result["rows"], width)]
     for text in result.get("next") or []:
         lines += ["", *wrap(text, width, "  ")]
     return "\n".join(lines)
@@ -313,7 +313,7 @@ def plan_table(plan: dict[str, t.Any], width: int = WIDTH) -> str:
             for text in part.get("plan") or ["nothing to do"]:
                 lines += [line if index == 0 else "  " + line for index, line in enumerate(wrap(f"- {text}", width - 2, "    "))]
     if plan.get("rows"):
-        lines += ["", "  Rows newer than the point:", *_rows_table(plan["rows"], width)]
+        lines += ["", "  Rows written or changed since the point:", *_rows_table(plan["rows"], width)]
     if plan.get("skipped"):
         lines += ["", "  Points passed over:"]
         for item in plan["skipped"]:
