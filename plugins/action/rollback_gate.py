@@ -27,7 +27,11 @@ from ansible_collections.payops.rollback.plugins.plugin_utils import _gate
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "roles")
 SPEC: dict[str, t.Any] = {
     "system": {"type": "raw", "required": True},
-    "intent": {"type": "str", "required": True, "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency", "recover"]},
+    "intent": {
+        "type": "str",
+        "required": True,
+        "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency", "recover"],
+    },
     "components": {"type": "list", "elements": "str", "required": True},
     "version": {"type": "raw"},
     "words": {"type": "list", "elements": "str", "default": []},
@@ -69,7 +73,9 @@ class ActionModule(ActionBase):
         infos: Infos = {host: hostvars[host]["transaction_info"] for host in playing if "transaction_info" in hostvars[host]}
         silent = [host for host in playing if host not in infos]
         if silent and args["intent"] != "emergency":
-            raise RollbackError(f"Host {', '.join(silent)} did not answer, so it would be left behind. Bring it back, then run the same command again.")
+            raise RollbackError(
+                f"Host {', '.join(silent)} did not answer, so it would be left behind. Bring it back, then run the same command again."
+            )
         result: dict[str, t.Any] = {
             "now": now(),
             "hosts": playing,

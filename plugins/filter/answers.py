@@ -19,7 +19,15 @@ def verb_results(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], compon
         for component in names:
             result = own.get(f"rollback_{component}_{verb}")
             if result is not None and component in (own.get("rollback_components") or []) and not result.get("skipped"):
-                found.append({"host": str(host), "component": str(component), "verb": str(verb), "at_version": _report.at_version(result), "result": result})
+                found.append(
+                    {
+                        "host": str(host),
+                        "component": str(component),
+                        "verb": str(verb),
+                        "at_version": _report.at_version(result),
+                        "result": result,
+                    }
+                )
     return found
 
 
@@ -27,4 +35,10 @@ class FilterModule:
     """Filters of this file."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"verb_results": verb_results, "run_report": _report.run_report, "plan_report": _report.plan_report, "misfits": _report.misfits, "notices": _report.notices}
+        return {
+            "verb_results": verb_results,
+            "run_report": _report.run_report,
+            "plan_report": _report.plan_report,
+            "misfits": _report.misfits,
+            "notices": _report.notices,
+        }

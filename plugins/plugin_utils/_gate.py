@@ -19,8 +19,16 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import check_n
 FOREIGN_PREFIXES = ("ansible_", "awx_", "tower_")
 # What an inventory says of a whole system.
 SYSTEM_VARIABLES = frozenset(
-    ("rollback_system", "rollback_store", "rollback_store_group", "rollback_lock_host", "rollback_legacy_path", "rollback_extra_variables",
-     "rollback_keep_count", "rollback_keep_days")
+    (
+        "rollback_system",
+        "rollback_store",
+        "rollback_store_group",
+        "rollback_lock_host",
+        "rollback_legacy_path",
+        "rollback_extra_variables",
+        "rollback_keep_count",
+        "rollback_keep_days",
+    )
 )
 
 
@@ -149,4 +157,4 @@ def option_names(roles_dir: str) -> set[str]:
 def component_roles(roles_dir: str) -> list[str]:
     """The components that this collection knows: one role ``rollback_<component>`` each."""
     prefix = "rollback_"
-    return sorted(name[len(prefix):] for name in os.listdir(roles_dir) if name.startswith(prefix))
+    return sorted(name[len(prefix) :] for name in os.listdir(roles_dir) if name.startswith(prefix))

@@ -95,7 +95,9 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
         lines = [text for text in hosts[host][name]["plan"] if "(no outage)" not in text]
         hosts[host][name]["plan"] = ["answer 503 with Retry-After from before the databases flip until the release runs", *lines]
     if held:
-        outages = [max(outages or [0]) + 1000 * (2 + max(float(prepared["preflight"].get("seconds") or 0) for host, name, prepared in held))]
+        outages = [
+            max(outages or [0]) + 1000 * (2 + max(float(prepared["preflight"].get("seconds") or 0) for host, name, prepared in held))
+        ]
     return {
         "system": system,
         "intent": intent,
@@ -118,7 +120,12 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
             kept = (results.get(verb) or {}).get("kept") or {}
             for name, count in (_newer(results.get("prepare") or {}) if verb == "flip" else {}).items():
                 database = name.partition(".")[0]
-                rows[name] = {"newer": count, "carried": 0, "left": count, "left_in": kept.get(database) if isinstance(kept, dict) else None}
+                rows[name] = {
+                    "newer": count,
+                    "carried": 0,
+                    "left": count,
+                    "left_in": kept.get(database) if isinstance(kept, dict) else None,
+                }
             carried = results.get(f"{verb}_carried") or {}
             for name, count in (carried.get("carried") or {}).items():
                 entry = rows.setdefault(name, {"newer": count, "left": 0, "left_in": None})
@@ -261,7 +268,9 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], inventory: 
     for host in hosts:
         info = hostvars[host].get("transaction_info") or {}
         for hold in info.get("holds") or []:
-            texts.append(f"{hold.get('component')} on {host} answers 503 since {hold.get('since')} (deadline {hold.get('deadline')}). End it: {undo}")
+            texts.append(
+                f"{hold.get('component')} on {host} answers 503 since {hold.get('since')} (deadline {hold.get('deadline')}). End it: {undo}"
+            )
         for run in [info.get("lock"), *(info.get("unfinished") or [])]:
             if run and run["run"] not in seen:
                 seen.add(run["run"])

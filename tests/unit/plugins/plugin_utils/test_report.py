@@ -136,7 +136,9 @@ def test_holds_and_unfinished_runs_come_first_and_once() -> None:
 
 def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
     app = {"prepare": {"at_version": False, "plan": ["start api@v1 beside api (no outage)", "save"], "preflight": {"seconds": 1.5}}}
-    db = {"prepare": {"plan": ["restore"], "estimate": {"staging_seconds": 3, "outage_ms": 120}, "databases": {"shop": {"at_version": False}}}}
+    db = {
+        "prepare": {"plan": ["restore"], "estimate": {"staging_seconds": 3, "outage_ms": 120}, "databases": {"shop": {"at_version": False}}}
+    }
     held = _report.plan_report(system(db, app), GATE, "kejayangu", "full", True)
     assert held["hosts"]["app1"]["pm2"]["plan"] == [
         "answer 503 with Retry-After from before the databases flip until the release runs",
