@@ -55,6 +55,10 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
         skip_entries=params["skip_entries"],
         undo_run=params["undo_run"],
         count_newer=params["count_newer"],
+        allow_plain_sql=params["allow_plain_sql"],
+        legacy_path=params["legacy_path"],
+        plain_sql_sha256=params["plain_sql_sha256"],
+        plain_sql_roles=params["plain_sql_roles"],
         bin_dir=params["bin_dir"],
         local=is_local(params),
     )

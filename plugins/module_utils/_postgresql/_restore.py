@@ -10,14 +10,22 @@ killed; the same call again looks at the server's markers first and goes on from
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, read_json, sha256_bytes
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _manifest, _sequences, _stage, _state, _swap
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _programs
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
+    _blockers,
+    _catalogue,
+    _manifest,
+    _plain,
+    _programs,
+    _stage,
+    _state,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import COMPONENT, Database
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
@@ -49,6 +57,10 @@ class Options(t.NamedTuple):
     skip_entries: t.Sequence[str] = ()
     undo_run: str | None = None
     count_newer: bool = True
+    allow_plain_sql: bool = False
+    legacy_path: str | None = None
+    plain_sql_sha256: str | None = None
+    plain_sql_roles: t.Mapping[str, str] = {}
     bin_dir: str | None = None
     local: bool = True
 
@@ -74,6 +86,7 @@ class Restore:
         self.point: dict[str, t.Any] = {}
         self.manifests: dict[str, dict[str, t.Any]] = {}
         self.digests: dict[str, str] = {}
+        self.plain: _plain.Looked | None = None
         server.maintenance_besides(self.names)
         self.conn = server.connect()
         if self.acting:
@@ -97,6 +110,10 @@ class Restore:
         if version is None:
             raise RollbackError("No version was given. Name the point to restore in version.")
         with self.run.step("points") as learnt:
+            if self.options.legacy_path and not os.path.lexists(self.paths.component(version, COMPONENT)):
+                self._take_plain(version, self.options.legacy_path)
+                learnt.update(plain_sql=self.plain._asdict() if self.plain else None)
+                return
             self._take_point(load_component(self.paths, version, COMPONENT))
             found = self.found()
             if not all(self.usable_staged(found, name) for name in self.names):
@@ -113,6 +130,56 @@ class Restore:
         for name in self.names:
             self.manifests[name] = facts["databases"][name]
             self.digests[name] = sha256_bytes(canonical_json([self.manifests[name], manifest["files"]]))
+
+    def _take_plain(self, version: str, legacy_path: str) -> None:
+        """A plain SQL dump has no manifest. What it made when it was first loaded is compared with from then on."""
+        if not self.options.allow_plain_sql:
+            raise RollbackError(
+                f"Point {version} is a plain SQL dump, a program that somebody wrote. Read it, then set allow_plain_sql=true to have it run."
+            )
+        if len(self.names) != 1:
+            raise RollbackError(f"A plain SQL dump holds one database, but {len(self.names)} are given in databases.")
+        name = self.names[0]
+        self.plain = _plain.look(_plain.find(legacy_path, version), self.options.plain_sql_sha256)
+        roles = dict(self.options.plain_sql_roles)
+        self.digests[name] = sha256_bytes(canonical_json([self.plain.sha256, roles]))
+        known = read_json(self.plain_file())
+        nothing = {"catalogue": {}, "tables": {}, "sequences": {}, "large_objects": {"count": 0}, "verify": "files", "oid": None}
+        manifest = known or {**nothing, "properties": _catalogue.properties(self.conn, name)}
+        self.manifests[name] = {**manifest, "known": known is not None}
+        facts = {"server_major": self.server.major, "system_identifier": self.server.system_identifier, "databases": self.manifests}
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(self.plain.path)))
+        self.point = {"system": os.path.basename(self.paths.system), "version": version, "created": created, "facts": facts, "files": {}}
+        self.result["plain_sql"] = {"path": self.plain.path, "sha256": self.plain.sha256, "size": self.plain.size}
+
+    def plain_file(self) -> str:
+        return os.path.join(self.paths.run, f"plain-{self.digests[self.names[0]][:16]}.json")
+
+    def _fill_plain(self, looked: _plain.Looked, name: str, staged: str) -> None:
+        owner, roles = self.manifests[name]["properties"]["owner"], self.options.plain_sql_roles
+        login = _plain.Borrowed(self.conn, self.server, owner, looked, roles)
+        with login as borrowed:
+            session = borrowed.connect(staged)
+            try:
+                _plain.require_ordinary(session)
+            finally:
+                session.close()
+            _plain.load(self.cli, borrowed, self.programs().psql, looked, self.paths.run, staged, roles)
+            inside = self.server.connect(staged)
+            try:
+                login.hand_over(inside)
+            finally:
+                inside.close()
+
+    def _learn_plain(self, name: str, staged: Database) -> None:
+        """Write down what the dump made, so that the flip and later runs can tell whether it is still that."""
+        with _state.Window(self.conn, self.server.connect, staged) as inside:
+            made = _manifest.build(inside)
+        if self.plain is not None and len(made["tables"]) < self.plain.tables:
+            raise RollbackError(f"The plain SQL dump creates {self.plain.tables} tables, but {len(made['tables'])} are there.")
+        made.update(properties=self.manifests[name]["properties"], oid=None, snapshot=None)
+        _state.write_json(self.plain_file(), made, self.paths.file_mode)
+        self.manifests[name] = {**made, "known": True}
 
     def folder(self, name: str) -> str:
         """Where the archive of one database lies."""
@@ -139,13 +206,15 @@ class Restore:
     def at_version(self, found: t.Mapping[str, Database], name: str) -> bool:
         """The flip to this version made this database, and its catalogue is still the point's. A marker alone is no proof."""
         record = self.record(found, name)
+        if not self.manifests[name].get("known", True):
+            return False
         if record is None or record["version"] != self.options.version or record.get("manifest") not in (None, self.digests[name]):
             return False
         with _stage.session_on(self.conn, self.server, name) as inside:
             return not _manifest.compare_catalogue(self.manifests[name], inside, self.overlooked(name))
 
     def overlooked(self, name: str) -> list[str]:
-        if not self.options.skip_entries:
+        if not self.options.skip_entries or self.plain is not None:
             return []
         entries = _stage.toc_entries(self.cli, self.programs().pg_restore, self.folder(name))
         return _stage.ignored(_stage.skipped(entries, self.options.skip_entries))
@@ -176,7 +245,7 @@ class Restore:
         told["staged"] = staged.name if staged else None
         kept = _state.ours(found, name, "kept", "undone")
         told["kept"] = kept[-1].name if kept else None
-        if name not in found:
+        if name not in found or not self.manifests[name].get("known", True):
             return told
         with _stage.session_on(self.conn, self.server, name) as inside:
             if at or self.state == "staged" or not self.acting:
@@ -307,6 +376,10 @@ class Restore:
             left: dict[str, list[str]] = {}
             with self.run.step("load") as learnt:
                 for name in new:
+                    if self.plain is not None:
+                        left[name] = []
+                        self._fill_plain(self.plain, name, names[name])
+                        continue
                     left[name] = _stage.load(
                         self.cli, self.server, program, self.folder(name), names[name], self.options.jobs, self.options.skip_entries
                     )
@@ -318,6 +391,8 @@ class Restore:
             with self.run.step("compare"):
                 found = self.found()
                 for name in new:
+                    if self.plain is not None:
+                        self._learn_plain(name, found[names[name]])
                     overlook = _stage.ignored(left[name])
                     markers[name]["overlooked"] = overlook
                     markers[name]["seal"] = _stage.compare(
@@ -372,6 +447,9 @@ class Restore:
         need = 0
         for name in wanted:
             needs = _stage.needs_of(self.manifests[name])
+            if self.plain is not None:
+                owner = self.manifests[name]["properties"]["owner"]
+                _plain.obstacles(self.conn, self.report, name, owner, self.plain, self.options.plain_sql_roles)
             if name in found:
                 _blockers.outgoing(self.conn, self.report, found[name], self.options.accept_replication, flipping=False)
                 need += int(_state.one(self.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) or 0)

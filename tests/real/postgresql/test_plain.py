@@ -1,0 +1,92 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Dumps of the team's old script: only on request, without superuser rights, through the same flip."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import subprocess
+import typing as t
+
+import pytest
+
+from tests.lab.postgres import Cluster
+from tests.lab.roles import Roles
+
+from .restore_helpers import Shop
+
+
+@pytest.fixture(params=["superuser", "owner"])
+def shop(request: pytest.FixtureRequest, cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
+    return Shop(cluster, roles, database, tmp_path, roles.operator if request.param == "owner" else None).fill()
+
+
+@pytest.fixture
+def legacy(shop: Shop, tmp_path: pathlib.Path) -> dict[str, t.Any]:
+    folder = tmp_path / "rollback-versions" / "backup_20231101_090000"
+    folder.mkdir(parents=True)
+    with (folder / "database_backup.sql").open("wb") as out:
+        subprocess.run([shop.cluster.program("pg_dump")], env=shop.cluster.env(shop.name), stdout=out, check=True)
+    return {"version": "20231101_090000", "legacy_path": str(folder.parent)}
+
+
+def file_of(legacy: dict[str, t.Any]) -> pathlib.Path:
+    return pathlib.Path(legacy["legacy_path"]) / "backup_20231101_090000" / "database_backup.sql"
+
+
+def roles_of(shop: Shop) -> list[str]:
+    return [row[0] for row in shop.cluster.sql("SELECT rolname FROM pg_roles ORDER BY 1")]
+
+
+def test_a_legacy_dump_there_and_back(shop: Shop, legacy: dict[str, t.Any]) -> None:
+    old, new, before = shop.oid(), shop.pay(), roles_of(shop)
+    assert "set allow_plain_sql=true" in shop.refused("pg_restore", state="staged", **legacy)["msg"]
+    digest = hashlib.sha256(file_of(legacy).read_bytes()).hexdigest()
+    options = {**legacy, "allow_plain_sql": True, "plain_sql_sha256": digest}
+    assert shop.run("pg_restore", check=True, state="staged", **options)["changed"]
+    staged = shop.restore("staged", **options)
+    assert staged["plain_sql"]["sha256"] == digest
+    result = shop.restore("live", **options)
+    assert result["changed"] and shop.count() == 1000
+    assert roles_of(shop) == before, "the login for the import is still there"
+    assert shop.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'payments'") == [(shop.roles.owner.name,)]
+    assert not shop.restore("live", **options)["changed"]
+    paid = shop.pay()
+    assert paid > new + 9000
+    shop.restore("previous")
+    assert shop.oid() == old
+    shop.invariant({new, paid})
+
+
+def test_a_program_in_the_dump_gets_no_rights(shop: Shop, legacy: dict[str, t.Any], tmp_path: pathlib.Path) -> None:
+    path, witness = file_of(legacy), tmp_path / "witness"
+    text = path.read_text(encoding="utf-8")
+    options = {**legacy, "allow_plain_sql": True, "state": "staged"}
+    for hostile, why in (
+        (f"COPY audit TO PROGRAM 'touch {witness}';", "permission denied"),
+        ("RESET ROLE; ALTER ROLE CURRENT_USER SUPERUSER;", "permission denied" if shop.cluster.major > 15 else "superuser"),
+        ("RESET SESSION AUTHORIZATION; CREATE ROLE hacked SUPERUSER;", "permission denied"),
+        ("SELECT nonsense;", "nonsense"),
+        (f"\\! touch {witness}", "backslash command"),
+    ):
+        path.write_text(text.replace("\n--\n-- PostgreSQL database dump complete", f"\n{hostile}\n--\n-- PostgreSQL database dump complete"), "utf-8")
+        result = shop.refused("pg_restore", **options)
+        assert why in result["msg"], result["msg"]
+        assert list(shop.family()) == [shop.name]
+        assert not witness.exists()
+        assert "hacked" not in roles_of(shop)
+    path.write_text(text[: len(text) // 2], encoding="utf-8")
+    assert "cut off" in shop.refused("pg_restore", **options)["msg"]
+
+
+def test_roles_of_another_server_are_mapped(shop: Shop, legacy: dict[str, t.Any]) -> None:
+    path = file_of(legacy)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("OWNER TO shop_owner", "OWNER TO kejayangu").replace("TO shop_app", "TO node_api"), encoding="utf-8")
+    options = {**legacy, "allow_plain_sql": True}
+    result = shop.refused("pg_restore", state="staged", **options)
+    assert sorted(each["code"] for each in result["blockers"]) == ["role", "role"]
+    shop.restore("live", **options, plain_sql_roles={"kejayangu": shop.roles.owner.name, "node_api": shop.roles.app.name})
+    assert shop.pay()
