@@ -116,7 +116,9 @@ def read_json(path: str, default: t.Any = None) -> t.Any:
     except FileNotFoundError:
         return default
     except (ValueError, UnicodeDecodeError) as exc:
-        raise RollbackError(f"{path} is damaged: {exc}. Expected a JSON file written by payops.rollback; move it away and look at it.") from exc
+        raise RollbackError(
+            f"{path} is damaged: {exc}. Expected a JSON file written by payops.rollback; move it away and look at it."
+        ) from exc
 
 
 @contextmanager

@@ -99,6 +99,8 @@ def execute(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str,
         details = {"changed": False, **exc.details}
         module.fail_json(msg=str(exc), **details)
     except OSError as exc:
-        module.fail_json(msg=f"The operating system refused: {exc}. Check free space, owner and mode of that path, then run the same command again.")
+        module.fail_json(
+            msg=f"The operating system refused: {exc}. Check free space, owner and mode of that path, then run the same command again."
+        )
     else:
         module.exit_json(**result)

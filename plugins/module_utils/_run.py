@@ -203,11 +203,18 @@ def fault(component: str, step: str, phase: str) -> None:
 
     ``kill`` is SIGKILL of this module, ``fail`` an error, ``wait:<file>`` creates the file and stands
     still until it is removed (at most 120 s), so that a test can kill the controller or the server meanwhile.
+    ``kill:<file>`` and ``fail:<file>`` happen once: only while the file exists, and they remove it.
     Phases: ``before`` (nothing journalled), ``during`` (done, end not journalled), ``after``.
     """
     wanted, unused, what = os.environ.get(FAULT_VARIABLE, "").partition("=")
     if wanted != f"{component}/{step}/{phase}":
         return
+    if what.startswith(("kill:", "fail:")):
+        what, unused, path = what.partition(":")
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "fail":
