@@ -81,7 +81,7 @@ def server_level(connection: t.Any, report: Report, creating: bool) -> None:
 def outgoing(connection: t.Any, report: Report, database: Database, accept_replication: bool, flipping: bool) -> None:
     """What stops the database that has the production name from being renamed."""
     me = who_am_i(connection)
-    name, oid = database.name, database.oid
+    name = database.name
     if name == one(connection, "SELECT pg_catalog.current_database()"):
         report.block("maintenance", name, f"login_db is {name} itself.", "Set login_db to another database, for example postgres.")
     if database.template:

@@ -182,7 +182,7 @@ def _look(work: Restore, move: _swap.Move) -> None:
 def remember(work: Restore, found: t.Mapping[str, Database]) -> None:
     """The state file follows the server's markers; a crash in between is repaired here by the next call."""
     with work.run.step("remember") as learnt:
-        live = {}
+        live: dict[str, dict[str, t.Any] | None] = {}
         for name in work.names:
             record = _state.live_record(work.paths, found, name)
             if record is not None:

@@ -19,9 +19,10 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import canonic
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
-    _catalogue,
     _manifest,
     _plain,
+    _plain_point,
+    _plan,
     _programs,
     _stage,
     _state,
@@ -38,9 +39,6 @@ LIVE = ("recheck", "sequences", "swap", "postcheck", "remember")
 PREVIOUS = ("recover", "preflight", "sequences", "swap", "postcheck", "remember", "drop")
 COMPLETE = ("recover", "preflight", "drop")
 STEPS: dict[str, tuple[str, ...]] = {"staged": STAGED, "live": STAGED + LIVE, "previous": PREVIOUS, "complete": COMPLETE}
-
-GUESSED_RATE = 40 << 20  # bytes of database restored and compared per second, until a run has measured it
-GUESSED_OUTAGE_MS = 120
 
 
 class Options(t.NamedTuple):
@@ -111,7 +109,7 @@ class Restore:
             raise RollbackError("No version was given. Name the point to restore in version.")
         with self.run.step("points") as learnt:
             if self.options.legacy_path and not os.path.lexists(self.paths.component(version, COMPONENT)):
-                self._take_plain(version, self.options.legacy_path)
+                _plain_point.take(self, version, self.options.legacy_path)
                 learnt.update(plain_sql=self.plain._asdict() if self.plain else None)
                 return
             self._take_point(load_component(self.paths, version, COMPONENT))
@@ -130,56 +128,6 @@ class Restore:
         for name in self.names:
             self.manifests[name] = facts["databases"][name]
             self.digests[name] = sha256_bytes(canonical_json([self.manifests[name], manifest["files"]]))
-
-    def _take_plain(self, version: str, legacy_path: str) -> None:
-        """A plain SQL dump has no manifest. What it made when it was first loaded is compared with from then on."""
-        if not self.options.allow_plain_sql:
-            raise RollbackError(
-                f"Point {version} is a plain SQL dump, a program that somebody wrote. Read it, then set allow_plain_sql=true to have it run."
-            )
-        if len(self.names) != 1:
-            raise RollbackError(f"A plain SQL dump holds one database, but {len(self.names)} are given in databases.")
-        name = self.names[0]
-        self.plain = _plain.look(_plain.find(legacy_path, version), self.options.plain_sql_sha256)
-        roles = dict(self.options.plain_sql_roles)
-        self.digests[name] = sha256_bytes(canonical_json([self.plain.sha256, roles]))
-        known = read_json(self.plain_file())
-        nothing = {"catalogue": {}, "tables": {}, "sequences": {}, "large_objects": {"count": 0}, "verify": "files", "oid": None}
-        manifest = known or {**nothing, "properties": _catalogue.properties(self.conn, name)}
-        self.manifests[name] = {**manifest, "known": known is not None}
-        facts = {"server_major": self.server.major, "system_identifier": self.server.system_identifier, "databases": self.manifests}
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(self.plain.path)))
-        self.point = {"system": os.path.basename(self.paths.system), "version": version, "created": created, "facts": facts, "files": {}}
-        self.result["plain_sql"] = {"path": self.plain.path, "sha256": self.plain.sha256, "size": self.plain.size}
-
-    def plain_file(self) -> str:
-        return os.path.join(self.paths.run, f"plain-{self.digests[self.names[0]][:16]}.json")
-
-    def _fill_plain(self, looked: _plain.Looked, name: str, staged: str) -> None:
-        owner, roles = self.manifests[name]["properties"]["owner"], self.options.plain_sql_roles
-        login = _plain.Borrowed(self.conn, self.server, owner, looked, roles)
-        with login as borrowed:
-            session = borrowed.connect(staged)
-            try:
-                _plain.require_ordinary(session)
-            finally:
-                session.close()
-            _plain.load(self.cli, borrowed, self.programs().psql, looked, self.paths.run, staged, roles)
-            inside = self.server.connect(staged)
-            try:
-                login.hand_over(inside)
-            finally:
-                inside.close()
-
-    def _learn_plain(self, name: str, staged: Database) -> None:
-        """Write down what the dump made, so that the flip and later runs can tell whether it is still that."""
-        with _state.Window(self.conn, self.server.connect, staged) as inside:
-            made = _manifest.build(inside)
-        if self.plain is not None and len(made["tables"]) < self.plain.tables:
-            raise RollbackError(f"The plain SQL dump creates {self.plain.tables} tables, but {len(made['tables'])} are there.")
-        made.update(properties=self.manifests[name]["properties"], oid=None, snapshot=None)
-        _state.write_json(self.plain_file(), made, self.paths.file_mode)
-        self.manifests[name] = {**made, "known": True}
 
     def folder(self, name: str) -> str:
         """Where the archive of one database lies."""
@@ -331,8 +279,8 @@ class Restore:
     def stage(self, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
         """Restore beside the live databases, compare, close."""
         with self.run.step("preflight"):
-            self.preflight(found, wanted)
-        self.plan(found, wanted)
+            _plan.preflight(self, found, wanted)
+        _plan.plan(self, found, wanted)
         self.stop_if_blocked()
         reuse = {name: each for name in wanted for each in [self.usable_staged(found, name)] if each is not None}
         new = [name for name in wanted if name not in reuse]
@@ -378,7 +326,7 @@ class Restore:
                 for name in new:
                     if self.plain is not None:
                         left[name] = []
-                        self._fill_plain(self.plain, name, names[name])
+                        _plain_point.fill(self, self.plain, name, names[name])
                         continue
                     left[name] = _stage.load(
                         self.cli, self.server, program, self.folder(name), names[name], self.options.jobs, self.options.skip_entries
@@ -392,7 +340,7 @@ class Restore:
                 found = self.found()
                 for name in new:
                     if self.plain is not None:
-                        self._learn_plain(name, found[names[name]])
+                        _plain_point.learn(self, name, found[names[name]])
                     overlook = _stage.ignored(left[name])
                     markers[name]["overlooked"] = overlook
                     markers[name]["seal"] = _stage.compare(
@@ -425,62 +373,6 @@ class Restore:
         if size and seconds > 0:
             value = read_json(self.paths.state(COMPONENT), {})
             _state.write_json(self.paths.state(COMPONENT), {**value, "rate": int(size / seconds), "staging": []}, self.paths.file_mode)
-
-    # -- plan and preflight -------------------------------------------------------------------------------------------
-
-    def preflight(self, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
-        facts = self.point["facts"]
-        _blockers.server_level(self.conn, self.report, creating=True)
-        if facts.get("system_identifier") != self.server.system_identifier and not self.options.allow_foreign:
-            what = f"Point {self.options.version} was taken on another server (system identifier {facts.get('system_identifier')})."
-            self.report.block("foreign", "", what, "Set allow_foreign=true if that is meant.")
-        if int(facts["server_major"]) > self.server.major:
-            what = f"Point {self.options.version} is of PostgreSQL {facts['server_major']}; this server is {self.server.major}."
-            self.report.block("major", "", what, "Restore on a server of that version.")
-        try:
-            programs, codec = self.programs(), str(facts.get("codec") or "none")
-            if not _programs.supported(self.cli, programs, codec):
-                what = f"{programs.pg_restore} ({programs.version}) cannot read the point's {codec} compression."
-                self.report.block("codec", "", what, "Install a build that can, or set bin_dir to its folder.")
-        except RollbackError as exc:
-            self.report.block("programs", "", str(exc), "")
-        need = 0
-        for name in wanted:
-            needs = _stage.needs_of(self.manifests[name])
-            if self.plain is not None:
-                owner = self.manifests[name]["properties"]["owner"]
-                _plain.obstacles(self.conn, self.report, name, owner, self.plain, self.options.plain_sql_roles)
-            if name in found:
-                _blockers.outgoing(self.conn, self.report, found[name], self.options.accept_replication, flipping=False)
-                need += int(_state.one(self.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) or 0)
-            _blockers.incoming(self.conn, self.report, name, needs)
-            for role in _stage.unsettable(self.conn, self.manifests[name]):
-                what = f"The point of {name} has settings of role {role} in that database, which role {self.server.user} may not set."
-                self.report.block("role_setting", name, what, f'As superuser: GRANT "{role}" TO "{self.server.user}".')
-            _blockers.host_rules(self.conn, self.report, name, _state.staged_name(name, self.mark))
-        if not all(self.usable_staged(found, name) for name in wanted):
-            _blockers.disk(self.conn, self.report, int(need * 2.2), self.options.local)
-
-    def plan(self, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
-        lines = self.result["plan"]
-        rate = int((read_json(self.paths.state(COMPONENT), {}) or {}).get("rate") or GUESSED_RATE)
-        seconds = 0.0
-        for name in wanted:
-            told = self.result["databases"][name]
-            lines.append(
-                f"{name}: restore point {self.options.version} of {self.point['created']} ({len(self.manifests[name]['tables'])} tables)."
-            )
-            for table, number in sorted(told["rows_since"].items()):
-                lines.append(f"{name}: {table} has {number} row(s) newer than the point; they stay in the kept database.")
-            for table, number in sorted(told["rows_gone"].items()):
-                lines.append(f"{name}: {table} has lost or changed {number} row(s) of the point; they come back.")
-            for difference in told.get("catalogue_differences", [])[:20]:
-                lines.append(f"{name}: the live schema differs from the point: {difference}")
-            if name in found and told["staged"] is None:
-                size = int(_state.one(self.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) or 0)
-                seconds += size / rate
-        self.result["estimate"] = {"staging_seconds": round(seconds, 1), "outage_ms": GUESSED_OUTAGE_MS}
-        lines.append(f"Restoring and comparing takes about {seconds:.0f} s beside the live databases; the flip interrupts for about 0.1 s.")
 
     # -- live ---------------------------------------------------------------------------------------------------------
 

@@ -126,4 +126,6 @@ def behind(live: t.Mapping[str, Sequence], replaced: t.Mapping[str, Sequence]) -
 def require_ahead(live: t.Mapping[str, Sequence], replaced: t.Mapping[str, Sequence], database: str) -> None:
     late = behind(live, replaced)
     if late:
-        raise RollbackError(f"Sequences of {database} are behind the replaced database: {'; '.join(late)}. They would give out numbers twice.")
+        raise RollbackError(
+            f"Sequences of {database} are behind the replaced database: {'; '.join(late)}. They would give out numbers twice."
+        )

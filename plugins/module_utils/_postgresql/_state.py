@@ -87,7 +87,7 @@ def databases(connection: t.Any) -> dict[str, Database]:
         "SELECT datname, oid::bigint, datallowconn, datconnlimit, pg_catalog.pg_get_userbyid(datdba), datistemplate,"
         " pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database ORDER BY datname",
     )
-    return {row[0]: Database(*row, marker=read_marker(row[6])) for row in found}
+    return {row[0]: Database(*row[:7], marker=read_marker(row[6])) for row in found}  # type: ignore[misc]
 
 
 def ours(found: t.Mapping[str, Database], name: str, *kinds: str) -> list[Database]:

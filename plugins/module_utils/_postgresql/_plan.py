@@ -1,0 +1,76 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""What stands in the way of a restore, and what a person reads before it: the plan with its estimates."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _plain, _programs, _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import COMPONENT, Database
+
+if t.TYPE_CHECKING:
+    from ansible_collections.payops.rollback.plugins.module_utils._postgresql._restore import Restore
+
+GUESSED_RATE = 40 << 20  # bytes of database restored and compared per second, until a run has measured it
+GUESSED_OUTAGE_MS = 120
+
+
+def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
+    facts = work.point["facts"]
+    _blockers.server_level(work.conn, work.report, creating=True)
+    if facts.get("system_identifier") != work.server.system_identifier and not work.options.allow_foreign:
+        what = f"Point {work.options.version} was taken on another server (system identifier {facts.get('system_identifier')})."
+        work.report.block("foreign", "", what, "Set allow_foreign=true if that is meant.")
+    if int(facts["server_major"]) > work.server.major:
+        what = f"Point {work.options.version} is of PostgreSQL {facts['server_major']}; this server is {work.server.major}."
+        work.report.block("major", "", what, "Restore on a server of that version.")
+    try:
+        programs, codec = work.programs(), str(facts.get("codec") or "none")
+        if not _programs.supported(work.cli, programs, codec):
+            what = f"{programs.pg_restore} ({programs.version}) cannot read the point's {codec} compression."
+            work.report.block("codec", "", what, "Install a build that can, or set bin_dir to its folder.")
+    except RollbackError as exc:
+        work.report.block("programs", "", str(exc), "")
+    need = 0
+    for name in wanted:
+        needs = _stage.needs_of(work.manifests[name])
+        if work.plain is not None:
+            owner = work.manifests[name]["properties"]["owner"]
+            _plain.obstacles(work.conn, work.report, name, owner, work.plain, work.options.plain_sql_roles)
+        if name in found:
+            _blockers.outgoing(work.conn, work.report, found[name], work.options.accept_replication, flipping=False)
+            need += int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) or 0)
+        _blockers.incoming(work.conn, work.report, name, needs)
+        for role in _stage.unsettable(work.conn, work.manifests[name]):
+            what = f"The point of {name} has settings of role {role} in that database, which role {work.server.user} may not set."
+            work.report.block("role_setting", name, what, f'As superuser: GRANT "{role}" TO "{work.server.user}".')
+        _blockers.host_rules(work.conn, work.report, name, _state.staged_name(name, work.mark))
+    if not all(work.usable_staged(found, name) for name in wanted):
+        _blockers.disk(work.conn, work.report, int(need * 2.2), work.options.local)
+
+
+def plan(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
+    lines = work.result["plan"]
+    rate = int((read_json(work.paths.state(COMPONENT), {}) or {}).get("rate") or GUESSED_RATE)
+    seconds = 0.0
+    for name in wanted:
+        told = work.result["databases"][name]
+        lines.append(
+            f"{name}: restore point {work.options.version} of {work.point['created']} ({len(work.manifests[name]['tables'])} tables)."
+        )
+        for table, number in sorted(told["rows_since"].items()):
+            lines.append(f"{name}: {table} has {number} row(s) newer than the point; they stay in the kept database.")
+        for table, number in sorted(told["rows_gone"].items()):
+            lines.append(f"{name}: {table} has lost or changed {number} row(s) of the point; they come back.")
+        for difference in told.get("catalogue_differences", [])[:20]:
+            lines.append(f"{name}: the live schema differs from the point: {difference}")
+        if name in found and told["staged"] is None:
+            size = int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) or 0)
+            seconds += size / rate
+    work.result["estimate"] = {"staging_seconds": round(seconds, 1), "outage_ms": GUESSED_OUTAGE_MS}
+    lines.append(f"Restoring and comparing takes about {seconds:.0f} s beside the live databases; the flip interrupts for about 0.1 s.")

@@ -1,0 +1,180 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import typing as t
+
+import pytest
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._module import Completed
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _carry_back, _flip, _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database
+from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
+
+MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+
+
+def database(name: str, oid: int, **marker: t.Any) -> Database:
+    limit = marker.pop("limit", -1)
+    comment = _state.write_marker(marker) if marker else None
+    return Database(name, oid, not marker, limit, "owner", False, comment, _state.read_marker(comment))
+
+
+def world(*given: Database) -> dict[str, Database]:
+    return {each.name: each for each in given}
+
+
+@pytest.mark.parametrize("name", ["shop", "x" * 63, "\u00e9" * 31, "\u20ac" * 21])
+def test_names_fit_and_stay_apart(name: str) -> None:
+    staged, kept = _state.staged_name(name, "run"), _state.kept_name(name, "run", MOMENT)
+    for each in (staged, kept, _state.free_name(kept, {kept})):
+        assert len(each.encode()) <= 63
+    assert kept.endswith("__kept_20260102T030405_" + _state.run8("run"))
+    assert _state.free_name(kept, {kept}) != kept
+    other = _state.kept_name(name[:-1] + "y", "run", MOMENT)
+    assert other != kept
+
+
+def test_markers_of_others_are_not_ours() -> None:
+    for comment in (None, "", "payments of the shop", "{not json", '{"a": 1}', "[1]", '{"payops_rollback": 2}'):
+        assert _state.read_marker(comment) == {}
+    assert _state.read_marker(_state.write_marker({"kind": "kept"}))["kind"] == "kept"
+
+
+def test_which_flip_made_the_live_database(tmp_path: pathlib.Path) -> None:
+    paths = Paths(str(tmp_path), "shop")
+    kept = database("p__kept_1", 10, kind="kept", database="p", live_oid=20, version="v1", run="r", at="t", seq=1, snapshot="5:5:")
+    assert _state.live_record(paths, world(database("p", 20), kept), "p") == {
+        "version": "v1", "oid": 20, "run": "r", "at": "t", "snapshot": "5:5:", "manifest": None,
+    }  # fmt: skip
+    assert _state.live_record(paths, world(database("p", 99), kept), "p") is None
+    assert _state.live_record(paths, world(kept), "p") is None
+
+
+def test_the_state_file_counts_only_for_its_oid(tmp_path: pathlib.Path) -> None:
+    paths = Paths(str(tmp_path), "shop")
+    (tmp_path / "shop" / ".run").mkdir(parents=True)
+    assert _state.save_live(paths, {"p": {"version": "v1", "oid": 20, "run": "r", "at": "t"}})
+    assert not _state.save_live(paths, {"p": {"version": "v1", "oid": 20, "run": "r", "at": "t"}})
+    _state.note_staging(paths, ["p__r_00000000"])
+    assert _state.live_record(paths, world(database("p", 20)), "p") is not None, "other keys of the file were lost"
+    assert _state.live_record(paths, world(database("p", 21)), "p") is None
+    _state.save_live(paths, {"p": None})
+    assert _state.live_record(paths, world(database("p", 20)), "p") is None
+
+
+def test_leftovers_are_only_ours(tmp_path: pathlib.Path) -> None:
+    paths = Paths(str(tmp_path), "shop")
+    (tmp_path / "shop" / ".run").mkdir(parents=True)
+    _state.note_staging(paths, ["p__r_0123abcd", "p__r_other", "q"])
+    found = world(
+        database("p", 1),
+        database("p__r_0123abcd", 2),  # created, not yet marked, written down before
+        database("p__r_aaaaaaaa", 3),  # looks like ours, but nobody wrote it down
+        database("q", 4),
+        database("p__r_bbbbbbbb", 5, kind="staged", database="p", state="loading"),
+        database("p__r_cccccccc", 6, kind="staged", database="p", state="verified"),
+        database("p__kept_x", 7, kind="kept", database="p", limit=-2),
+        database("z", 8, kind="staged", database="z", state="loading"),
+    )
+    assert sorted(each.oid for each in _state.leftovers(paths, found, ["p"])) == [2, 5, 7]
+
+
+def test_what_is_undone() -> None:
+    first = database("k1", 10, kind="kept", database="p", live_oid=20, run="r1", seq=1)
+    second = database("k2", 20, kind="kept", database="p", live_oid=30, run="r2", seq=2)
+    back = database("k3", 30, kind="undone", database="p", live_oid=20, run="r2", seq=3)
+    chosen = _flip.to_undo(world(database("p", 30), first, second), "p", None)
+    assert chosen is second
+    assert _flip.to_undo(world(database("p", 30), first, second), "p", "r2") is second
+    assert _flip.to_undo(world(database("p", 30), first, second), "p", "r3") is None
+    with pytest.raises(RollbackError, match="Run r2 flipped after it: undo that one first"):
+        _flip.to_undo(world(database("p", 30), first, second), "p", "r1")
+    undone = world(database("p", 20), first, back)
+    assert _flip.to_undo(undone, "p", None) is None, "a second undo in a row goes further back"
+    assert _flip.to_undo(undone, "p", "r2") is None
+    assert _flip.to_undo(undone, "p", "r1") is first
+    with pytest.raises(RollbackError, match="Somebody renamed databases by hand"):
+        _flip.to_undo(world(database("p", 77), first), "p", "r1")
+
+
+def test_rows_come_only_from_what_this_run_replaced() -> None:
+    old = database("k1", 10, kind="kept", database="p", live_oid=20, run="last month", seq=1)
+    found = world(database("p", 20), old)
+    assert _carry_back.source_of(found, "p", {"today"}, "auto") is None
+    assert _carry_back.source_of(found, "p", {"last month"}, "auto") is old
+    assert _carry_back.source_of(found, "p", set(), "auto") is old
+    assert _carry_back.source_of(found, "p", set(), "undone") is None
+    assert _carry_back.source_of(world(database("p", 21), old), "p", set(), "auto") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("search_path", '"$user", public, "My ""x"""', ["$user", "public", 'My "x"']),
+        ("search_path", '""', [""]),
+        ("DateStyle", "ISO, DMY", ["ISO, DMY"]),
+        ("statement_timeout", "30s", ["30s"]),
+    ],
+)
+def test_values_of_settings(name: str, text: str, expected: list[str]) -> None:
+    assert _stage.setting_values(name, text) == expected
+
+
+def test_entries_that_are_left_out() -> None:
+    entries = ["5; 3466 17 EVENT TRIGGER - audit postgres", "9; 1259 20 TABLE public payments owner", "12; 0 20 TABLE DATA public payments owner"]
+    left = _stage.skipped(entries, ["EVENT TRIGGER - audit"])
+    assert left == entries[:1]
+    assert _stage.ignored(left) == ["event trigger audit*"]
+    assert _stage.skipped(entries, []) == []
+
+
+class FakeServer:
+    def program_args(self, name: str) -> list[str]:
+        return ["-d", name]
+
+    def program_env(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("rc", "stderr", "why"),
+    [
+        (1, "pg_restore: error: boom", "ended with 1 while filling s: pg_restore: error: boom"),
+        (-11, "", "was killed by signal 11"),
+        (0, "pg_restore: warning: errors ignored on restore: 3", "errors ignored"),
+    ],
+)
+def test_anything_but_a_clean_end_is_an_error(rc: int, stderr: str, why: str) -> None:
+    def cli(argv: t.Sequence[str], **unused: t.Any) -> Completed:
+        return Completed(0, "1; 2 3 TABLE public t o\n", "") if "-l" in argv else Completed(rc, "", stderr)
+
+    with pytest.raises(RollbackError, match=why):
+        _stage.load(cli, t.cast(t.Any, FakeServer()), "pg_restore", "/x", "s", 2, [])
+
+
+def test_rules_of_pg_hba() -> None:
+    assert _blockers.hba_matches(["all"], "shop__r_1")
+    assert _blockers.hba_matches(["shop", "shop__r_1"], "shop__r_1")
+    assert _blockers.hba_matches(["/^shop"], "shop__r_1")
+    assert _blockers.hba_matches(["+group"], "anybody")
+    assert not _blockers.hba_matches(["shop"], "shop__r_1")
+    assert not _blockers.hba_matches(["replication"], "shop__r_1")
+    assert not _blockers.hba_matches(None, "shop__r_1")
+
+
+def test_ledgers() -> None:
+    parsed = _carry_back.parse_ledgers(["a"], [{"table": "t", "key": ["id"]}])
+    assert [(name, each.label, each.key) for name, found in parsed.items() for each in found] == [("a", "public.t", ("id",))]
+    for databases, given, why in (
+        (["a", "b"], [{"table": "t"}], "names no database"),
+        (["a"], [{"table": "t", "database": "b"}], "not among databases"),
+        (["a"], [{"table": "t"}, {"table": "t", "schema": "public"}], "declared twice"),
+    ):
+        with pytest.raises(RollbackError, match=why):
+            _carry_back.parse_ledgers(databases, t.cast("list[dict[str, t.Any]]", given))
