@@ -16,36 +16,12 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.drain import listening_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.scripts import HOLD_HEADER
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import processes_inside
-
-
-def listening_hosts(port: int, proc: str = "/proc") -> list[str]:
-    """The addresses on which somebody listens at ``port``: the responder must use the same to share it."""
-    found: list[str] = []
-    for family in ("tcp", "tcp6"):
-        try:
-            with open(os.path.join(proc, "net", family), encoding="ascii") as handle:
-                lines = handle.read().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            columns = line.split()
-            address, unused, number = columns[1].rpartition(":")
-            if columns[3] == "0A" and int(number, 16) == port:
-                found.append(_address(address))
-    return sorted(set(found))
-
-
-def _address(text: str) -> str:
-    import socket
-
-    raw = bytes.fromhex(text)
-    words = [raw[index : index + 4][::-1] for index in range(0, len(raw), 4)]
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, b"".join(words))
 
 
 def answers_hold(port: int, hosts: t.Sequence[str]) -> bool:

@@ -30,6 +30,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._release.backend i
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
+RESTART_DELAY_MS = 3000
+
 
 class Scene(t.NamedTuple):
     """What is true at one moment."""
@@ -174,7 +176,8 @@ def _green(app: App, to: Record, definition: Definition, probes: t.Sequence[dict
             base = base_for_green(app, to)
             instances = int(definition["instances"])
             since = time.time()
-            changes = {"name": name, "watch": False}
+            # The delay: a worker that has finished exits, and must not come back before it is deleted.
+            changes = {"name": name, "watch": False, "restart_delay": RESTART_DELAY_MS}
             app.pm2.start(started_from({key: value for key, value in definition.items() if key != "cron_restart"}, base, **changes))
             demand = Demand(
                 name, identity(base), definition["cwd"], instances, since, min(1.0, settings.stable_seconds), settings.wait_seconds
