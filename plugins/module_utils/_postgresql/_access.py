@@ -20,9 +20,9 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._conne
     Server,
     dicts,
     execute,
+    psycopg2,
     readable_errors,
     rows,
-    value,
 )
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
@@ -37,9 +37,10 @@ SELECT d.datname::text AS name, d.oid::bigint AS oid, d.datallowconn AS open, pg
   (SELECT c FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = d.oid AND s.setrole = 0
     AND c LIKE 'default_transaction_read_only=%%') AS setting
 FROM pg_database d WHERE d.datname = ANY (%s)"""
+# What a role that may not read statistics sees of others' sessions is their pid, database and user.
 SESSIONS = """
-SELECT pid, usename::text, coalesce(nullif(application_name, ''), backend_type) AS application, (backend_start <= %s) AS older
-FROM pg_stat_activity WHERE datid = %s AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')"""
+SELECT pid FROM pg_stat_activity WHERE datid = %s AND pid <> pg_backend_pid() AND usename IS NOT NULL
+  AND coalesce(backend_type, 'client backend') IN ('client backend', 'walsender')"""
 
 
 class Found(t.NamedTuple):
@@ -145,17 +146,14 @@ class Access:
 
     def _apply(self, found: list[Found], access: str, todo: dict[str, list[str]]) -> None:
         if access != "read_write":
-            with self.run.step("remember") as learnt:
-                with readable_errors("reading the server's clock"):
-                    closing = str(value(self.conn, "SELECT clock_timestamp()"))
+            with self.run.step("remember"):
                 for each in found:
                     if self.before(each) is None:
                         self.remembered[each.name] = {"oid": each.oid, "setting": each.setting, "access": each.access, "at": now()}
                     if todo[each.name]:
-                        self.remembered[each.name].pop("closed", None)
+                        self.remembered[each.name].pop("ended", None)
                     self.remembered[each.name]["run"] = self.run.run_id
                 self._save()
-                learnt["at"] = closing
         with self.run.step("alter", access=access, databases=self.databases), readable_errors(f"opening to {_who(access)}"):
             execute(self.conn, "BEGIN")
             try:
@@ -170,11 +168,10 @@ class Access:
         if access != "read_write":
             with self.run.step("end_sessions") as learnt:
                 with readable_errors("ending sessions"):
-                    closed = value(self.conn, "SELECT clock_timestamp()::text")
                     for each in found:
-                        if todo[each.name] or "closed" not in self.remembered[each.name]:
-                            self.remembered[each.name]["closed"] = closed
-                        learnt[each.name] = self._end(each, access)
+                        if access == "nobody" or self._sessions(each, access, todo[each.name]):
+                            learnt[each.name] = self._end(each, access)
+                        self.remembered[each.name]["ended"] = True
                 self._save()
             return
         with self.run.step("forget"):
@@ -183,38 +180,50 @@ class Access:
             self._save()
 
     def _sessions(self, found: Found, access: str, todo: t.Sequence[str]) -> list[int]:
-        """Sessions that have to go: for nobody all, for read_only those from before it was closed (all, if that is not known)."""
-        if access == "read_write":
+        """Sessions that have to go: for nobody all; for read_only all, unless they were ended when it was closed."""
+        entry = self.before(found) or {}
+        if access == "read_write" or (access == "read_only" and not todo and entry.get("ended")):
             return []
-        closed = (self.remembered.get(found.name) or {}).get("closed") if self.before(found) else None
-        everybody = access == "nobody" or bool(todo) or closed is None
-        listed = rows(self.conn, SESSIONS, [closed or "infinity", found.oid])
-        return [pid for pid, unused, also, older in listed if everybody or older]
+        return self._present(found)
+
+    def _present(self, found: Found) -> list[int]:
+        return [row[0] for row in rows(self.conn, SESSIONS, [found.oid])]
 
     def _end(self, found: Found, access: str) -> int:
-        """End sessions until none is left twice in a row: one that was just logging in may still have slipped in."""
-        ended: set[int] = set()
+        """End those that are there: for nobody until none is left twice in a row, for one that was logging in may have slipped in."""
+        goal = set(self._present(found))
+        ended = set(goal)
         quiet = 0
         deadline = time.monotonic() + self.wait
         while quiet < 2:
-            left = self._sessions(found, access, [])
-            if left:
-                quiet = 0
-                ended.update(left)
-                rows(self.conn, "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", [left])
-            else:
-                quiet += 1
+            present = set(self._present(found))
+            left = sorted(present if access == "nobody" else present & goal)
+            ended.update(left)
+            quiet = 0 if left else quiet + 1
+            denied = [pid for pid in left if not self._terminate(pid)]
+            if denied:
+                self._refused(found, denied)
             if left and time.monotonic() > deadline:
-                who = dicts(
-                    self.conn, "SELECT pid, usename::text AS role, application_name FROM pg_stat_activity WHERE pid = ANY (%s)", [left]
-                )
-                raise RollbackError(
-                    f"{len(left)} session(s) of database {found.name} did not end within {self.wait} s. The database is closed to new ones. "
-                    f"First: process {left[0]}. End them as a superuser, then run the same command again.",
-                    sessions=who,
-                )
+                self._refused(found, left)
             time.sleep(0.02)
         return len(ended)
+
+    def _terminate(self, pid: int) -> bool:
+        try:
+            rows(self.conn, "SELECT pg_terminate_backend(%s)", [pid])
+        except psycopg2.errors.InsufficientPrivilege:
+            return False
+        return True
+
+    def _refused(self, found: Found, left: list[int]) -> None:
+        who = dicts(self.conn, "SELECT pid, usename::text AS role, application_name FROM pg_stat_activity WHERE pid = ANY (%s)", [left])
+        roles = ", ".join(sorted({str(each["role"]) for each in who}))
+        raise RollbackError(
+            f"{len(left)} session(s) of database {found.name} did not end within {self.wait} s or may not be ended by {self.server.user}: "
+            f"process {left[0]}, role(s) {roles}. The database is closed to new ones. "
+            "End them as a superuser, then run the same command again.",
+            sessions=who,
+        )
 
 
 def _who(access: str) -> str:

@@ -105,6 +105,7 @@ def run_checks(server: Server, wish: Wish) -> list[dict[str, t.Any]]:
         checks += [_count(conn, name, asked, wish.timeout) for asked in counted]
         if wish.invalid_indexes:
             with readable_errors("looking for invalid indexes"):
+                execute(conn, "SET search_path = ''")
                 invalid = [row[0] for row in rows(conn, INVALID_INDEXES)]
             checks.append(_check("invalid indexes", name, "invalid_indexes", not invalid, invalid, []))
         if wish.orphans:

@@ -102,7 +102,7 @@ def _affordable_jobs(main: t.Any, wish: Wish, databases: int) -> int:
         main,
         "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int "
         "+ coalesce(current_setting('reserved_connections', true)::int, 0), "
-        "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')",
+        "(SELECT count(*) FROM pg_stat_activity WHERE usename IS NOT NULL)",
     )[0]
     free = int(limit) - int(reserved) - int(used)
     # pg_dump needs one more than its jobs, each database one for its snapshot, and the watcher one.

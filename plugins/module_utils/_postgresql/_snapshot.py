@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import typing as t
 from contextlib import contextmanager
 
@@ -46,10 +47,10 @@ SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.oid"""
 TABLE_OIDS = r"""
 SELECT n.nspname::text, c.relname::text, c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"""
+# Visible to every role, unlike what others are waiting for in pg_stat_activity.
 WAITING = """
-SELECT w.pid, left(w.query, 200), w.datname::text FROM pg_stat_activity w
-WHERE w.wait_event_type = 'Lock' AND clock_timestamp() - w.query_start > %s * interval '1 second'
-  AND EXISTS (SELECT FROM pg_stat_activity o WHERE o.application_name = %s AND o.pid = ANY (pg_blocking_pids(w.pid)))"""
+SELECT DISTINCT l.pid FROM pg_locks l WHERE NOT l.granted
+  AND EXISTS (SELECT FROM pg_stat_activity o WHERE o.application_name = %s AND o.pid = ANY (pg_blocking_pids(l.pid)))"""
 
 
 class _Frozen(t.NamedTuple):
@@ -115,11 +116,16 @@ class _GiveWay(threading.Thread):
         self.waiting: str | None = None
 
     def run(self) -> None:
+        since: dict[int, float] = {}
         while not self.stopped.wait(min(1.0, self.seconds / 4)):
             try:
-                found = rows(self.conn, WAITING, [self.seconds, self.application_name])
-                if found:
-                    pid, query, database = found[0]
+                waiting = [row[0] for row in rows(self.conn, WAITING, [self.application_name])]
+                since = {pid: since.get(pid, time.monotonic()) for pid in waiting}
+                if since and time.monotonic() - min(since.values()) >= self.seconds:
+                    pid = min(since, key=lambda each: since[each])
+                    database, query = rows(self.conn, "SELECT datname::text, left(query, 200) FROM pg_stat_activity WHERE pid = %s", [pid])[
+                        0
+                    ]
                     self.waiting = f"process {pid} in database {database}: {query}"
                     rows(
                         self.conn,
@@ -127,7 +133,7 @@ class _GiveWay(threading.Thread):
                         [self.application_name],
                     )
                     return
-            except psycopg2.Error:
+            except (psycopg2.Error, IndexError):
                 return
 
     def __enter__(self) -> _GiveWay:

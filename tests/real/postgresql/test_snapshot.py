@@ -121,7 +121,7 @@ def test_snapshot_under_writers_equals_its_content(super_shop: Shop, roles: Role
     written = []
 
     def write() -> None:
-        with contextlib.closing(super_shop.cluster.connect(super_shop.name, **roles.app.login())) as conn, conn.cursor() as cursor:
+        with contextlib.closing(super_shop.cluster.connect(super_shop.name, roles.app.name, roles.app.password)) as conn, conn.cursor() as cursor:
             while not stop.is_set():
                 cursor.execute("INSERT INTO payments (customer_id, amount) VALUES (2, 5) RETURNING id")
                 written.append(cursor.fetchone()[0])
@@ -150,36 +150,36 @@ def test_snapshot_under_writers_equals_its_content(super_shop: Shop, roles: Role
         assert since["public.payments"]["written"] >= inserted > 0
 
 
-def test_a_waiting_alter_makes_the_snapshot_fail_and_queues_nobody(super_shop: Shop, roles: Roles) -> None:
-    with contextlib.closing(super_shop.cluster.connect(super_shop.name, autocommit=False)) as holder, holder.cursor() as cursor:
+def test_a_waiting_alter_makes_the_snapshot_fail_and_queues_nobody(shop: Shop, roles: Roles) -> None:
+    with contextlib.closing(shop.cluster.connect(shop.name, autocommit=False)) as holder, holder.cursor() as cursor:
         cursor.execute("LOCK TABLE payments IN ACCESS EXCLUSIVE MODE")
         start = time.monotonic()
-        said = super_shop.refused("pg_snapshot", version=super_shop.version, lock_wait=1)
+        said = shop.refused("pg_snapshot", version=shop.version, lock_wait=1)
         assert time.monotonic() - start < 15
         holder.rollback()
     assert "exclusive lock" in said["msg"]
-    assert left_over(super_shop) == ["shop"]
-    assert super_shop.count() == 1000
+    assert left_over(shop) == ["shop"]
+    assert shop.count() == 1000
 
 
-def test_the_snapshot_gives_way_to_an_alter(super_shop: Shop, tmp_path: pathlib.Path) -> None:
+def test_the_snapshot_gives_way_to_an_alter(shop: Shop, tmp_path: pathlib.Path) -> None:
     """ALTER TABLE waits for the snapshot's lock, the application behind ALTER TABLE: after lock_wait the snapshot ends itself."""
     mark = tmp_path / "frozen"
-    process = super_shop.start("pg_snapshot", f"postgresql/freeze/after=wait:{mark}", version=super_shop.version, lock_wait=1)
+    process = shop.start("pg_snapshot", f"postgresql/freeze/after=wait:{mark}", version=shop.version, lock_wait=1)
     while not mark.exists():
         assert process.poll() is None
         time.sleep(0.05)
     start = time.monotonic()
-    super_shop.sql("ALTER TABLE payments ADD COLUMN later int", super_shop.roles.owner)
+    shop.sql("ALTER TABLE payments ADD COLUMN later int", shop.roles.owner)
     waited = time.monotonic() - start
     mark.unlink()
     said = answer(process)
     assert said.get("failed"), said
     assert "gave way" in said["msg"]
-    assert "ALTER TABLE payments" in said["msg"]
+    assert f"in database {shop.name}" in said["msg"]
     assert waited < 5
-    assert left_over(super_shop) == ["shop"]
-    super_shop.snapshot()
+    assert left_over(shop) == ["shop"]
+    shop.snapshot()
 
 
 PHASES = ("before", "during", "after")

@@ -1,0 +1,162 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_access on real servers: closed means closed, and opening gives back exactly what was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import typing as t
+
+import psycopg2
+import pytest
+
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _access
+from tests.lab.postgres import Cluster, ident
+from tests.lab.roles import Role, Roles
+from tests.real.postgresql.restore_helpers import Shop
+
+QUOTED = "we\"ird %s 'name'"
+
+
+@pytest.fixture(params=["superuser", "owner"])
+def shop(request: pytest.FixtureRequest, cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
+    operator: Role | None = roles.operator if request.param == "owner" else None
+    return Shop(cluster, roles, database, tmp_path / "store", operator).fill()
+
+
+@pytest.fixture
+def super_shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
+    return Shop(cluster, roles, database, tmp_path / "store", None).fill()
+
+
+def as_it_is(shop: Shop, name: str | None = None) -> list[tuple[t.Any, ...]]:
+    return shop.cluster.sql(
+        "SELECT d.oid, datallowconn, datconnlimit, datacl::text, (SELECT array_agg(s.setrole || s.setconfig::text ORDER BY s.setrole) "
+        "FROM pg_db_role_setting s WHERE s.setdatabase = d.oid) FROM pg_database d WHERE datname = %s",
+        (name or shop.name,),
+    )
+
+
+def remembered(shop: Shop) -> dict[str, t.Any]:
+    path = shop.store / "shop" / ".run" / "postgresql_access.state.json"
+    return t.cast("dict[str, t.Any]", json.loads(path.read_text(encoding="utf-8"))["before"]) if path.exists() else {}
+
+
+@pytest.mark.parametrize("setting", [None, "off"])
+@pytest.mark.parametrize("access", ["nobody", "read_only"])
+def test_check_real_again_and_back(shop: Shop, access: str, setting: str | None) -> None:
+    if setting:
+        shop.cluster.sql(f"ALTER DATABASE {ident(shop.name)} SET default_transaction_read_only = {setting}")
+    before = as_it_is(shop)
+    with contextlib.closing(shop.cluster.connect(shop.name, shop.roles.app.name, shop.roles.app.password)) as old:
+        planned = shop.ok("pg_access", check=True, access=access)
+        assert planned["changed"]
+        assert planned["diff"] == {"before": {shop.name: "read_write"}, "after": {shop.name: access}}
+        assert as_it_is(shop) == before
+        assert old.cursor().execute("SELECT 1") is None
+        assert shop.ok("pg_access", access=access)["changed"]
+        with pytest.raises(psycopg2.Error):
+            old.cursor().execute("SELECT 1")
+    if access == "nobody":
+        for role in (shop.roles.app, None):
+            with pytest.raises(psycopg2.OperationalError, match="not currently accepting connections"):
+                shop.sql("SELECT 1", role)
+    else:
+        assert shop.sql("SELECT count(*) FROM payments", shop.roles.app) == [(1000,)]
+        with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+            shop.pay()
+    assert not shop.ok("pg_access", access=access)["changed"]
+    assert shop.ok("pg_access", access="read_write")["changed"]
+    assert as_it_is(shop) == before
+    assert remembered(shop) == {}
+    assert not shop.ok("pg_access", access="read_write")["changed"]
+    assert shop.pay()
+
+
+def test_from_one_to_the_other_and_back_gives_what_was_first(super_shop: Shop) -> None:
+    before = as_it_is(super_shop)
+    for access in ("read_only", "nobody", "read_only", "nobody", "read_write"):
+        super_shop.ok("pg_access", access=access)
+    assert as_it_is(super_shop) == before
+
+
+def test_readers_that_came_after_closing_are_left_alone(super_shop: Shop) -> None:
+    super_shop.ok("pg_access", access="read_only")
+    with contextlib.closing(super_shop.cluster.connect(super_shop.name)) as reader, reader.cursor() as cursor:
+        assert not super_shop.ok("pg_access", access="read_only")["changed"]
+        cursor.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("access", ["nobody", "read_only"])
+@pytest.mark.parametrize("phase", ["before", "during", "after"])
+@pytest.mark.parametrize("step", _access.STEPS)
+def test_killed_at_each_step(super_shop: Shop, step: str, phase: str, access: str) -> None:
+    before = as_it_is(super_shop)
+    wanted = access
+    if step == "forget":
+        super_shop.ok("pg_access", access=access)
+        wanted = "read_write"
+    with contextlib.closing(super_shop.cluster.connect(super_shop.name)) if step != "forget" else contextlib.nullcontext():
+        killed = super_shop.run("pg_access", f"postgresql_access/{step}/{phase}=kill", access=wanted)
+        assert killed == {"killed": True, "signal": 9}
+        super_shop.ok("pg_access", access=wanted)
+        assert not super_shop.ok("pg_access", access=wanted)["changed"]
+        left = super_shop.cluster.sql("SELECT pid FROM pg_stat_activity WHERE datname = %s", (super_shop.name,))
+        assert left == []
+    super_shop.ok("pg_access", access="read_write")
+    assert as_it_is(super_shop) == before
+    assert remembered(super_shop) == {}
+
+
+def test_what_is_remembered_is_of_one_database_and_not_of_its_name(super_shop: Shop) -> None:
+    """A flip puts another database under the name: it gets nothing of the old one's past."""
+    super_shop.cluster.sql(f"ALTER DATABASE {ident(super_shop.name)} SET default_transaction_read_only = off")
+    super_shop.ok("pg_access", access="read_only")
+    super_shop.cluster.sql(f"ALTER DATABASE {ident(super_shop.name)} RENAME TO {ident(super_shop.name + '_kept')}")
+    super_shop.cluster.create_database(super_shop.name)
+    before = as_it_is(super_shop)
+    assert not super_shop.ok("pg_access", access="read_write")["changed"]
+    assert as_it_is(super_shop) == before
+
+
+def test_several_databases_close_together_or_not_at_all(super_shop: Shop) -> None:
+    super_shop.cluster.create_database(QUOTED)
+    try:
+        done = super_shop.ok("pg_access", access="nobody", databases=[super_shop.name, QUOTED])
+        assert {name: entry["access"] for name, entry in done["databases"].items()} == {super_shop.name: "nobody", QUOTED: "nobody"}
+        assert super_shop.cluster.sql("SELECT datallowconn FROM pg_database WHERE datname = %s", (QUOTED,)) == [(False,)]
+        super_shop.ok("pg_access", access="read_write", databases=[super_shop.name, QUOTED])
+        said = super_shop.refused("pg_access", access="nobody", databases=[super_shop.name, "absent"])
+        assert "has no database 'absent'" in said["msg"]
+        assert super_shop.pay()
+    finally:
+        super_shop.cluster.sql(f"ALTER DATABASE {ident(QUOTED)} ALLOW_CONNECTIONS true")
+        super_shop.cluster.sql(f"DROP DATABASE {ident(QUOTED)} WITH (FORCE)")
+
+
+def test_the_maintenance_database_is_another_one(super_shop: Shop) -> None:
+    super_shop.ok("pg_access", access="nobody", login_db=super_shop.name)
+    assert super_shop.ok("pg_access", access="read_write", login_db=super_shop.name, check=True)["changed"]
+    super_shop.ok("pg_access", access="read_write")
+
+
+def test_without_ownership_it_is_refused(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> None:
+    shop = Shop(cluster, roles, database, tmp_path / "store", roles.app).fill()
+    before = as_it_is(shop)
+    assert "does not own the database" in shop.refused("pg_access", access="nobody")["msg"]
+    assert as_it_is(shop) == before
+
+
+def test_a_superusers_session_that_the_owner_cannot_end_is_named(
+    cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path
+) -> None:
+    shop = Shop(cluster, roles, database, tmp_path / "store", roles.operator).fill()
+    with contextlib.closing(cluster.connect(database)) as session:
+        said = shop.refused("pg_access", access="nobody", terminate_wait=1)
+        assert said["sessions"][0]["pid"] == session.info.backend_pid
+        assert "superuser" in said["msg"]
+    assert shop.ok("pg_access", access="nobody")["databases"][database]["access"] == "nobody"
+    shop.ok("pg_access", access="read_write")
