@@ -84,6 +84,7 @@ class Restore:
         self.point: dict[str, t.Any] = {}
         self.manifests: dict[str, dict[str, t.Any]] = {}
         self.digests: dict[str, str] = {}
+        self.reused: list[str] = []
         self.plain: _plain.Looked | None = None
         server.maintenance_besides(self.names)
         self.conn = server.connect()
@@ -265,6 +266,9 @@ class Restore:
 
     def finish(self, wanted: t.Sequence[str], what: str) -> None:
         version = self.options.version
+        if what == "staged" and wanted and set(wanted) == set(self.reused):
+            self.result["msg"] = f"{', '.join(wanted)}: staged at point {version} already."
+            return
         if wanted:
             self.result["changed"] = True
             self.result["msg"] = f"{', '.join(wanted)}: {'would be ' if not self.acting else ''}{what} at point {version}."
@@ -284,6 +288,7 @@ class Restore:
         self.stop_if_blocked()
         reuse = {name: each for name in wanted for each in [self.usable_staged(found, name)] if each is not None}
         new = [name for name in wanted if name not in reuse]
+        self.reused = [*reuse]
         for name, each in reuse.items():
             self.actions.append(f"reuse {each.name}, which was restored and compared earlier")
         if not self.acting:
