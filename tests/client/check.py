@@ -140,11 +140,12 @@ def other_databases(params: dict[str, t.Any], live: str) -> list[str]:
 
 def check(acks: pathlib.Path, params: dict[str, t.Any], live: str, kept: t.Sequence[str] | None = None) -> Verdict:
     """Compare an acknowledgement file with a live database and kept ones (all others on the server by default)."""
+    promised = read(acks, Ack)  # first: customers may go on paying while the databases are read
     rows = rows_of(params, live)
     if rows is None:
         raise LookupError(f"the database {live} has no payments")
     found = {name: rows_of(params, name) for name in (other_databases(params, live) if kept is None else kept)}
-    return compare(read(acks, Ack), rows, {name: each for name, each in found.items() if each is not None})
+    return compare(promised, rows, {name: each for name, each in found.items() if each is not None})
 
 
 def main(argv: t.Sequence[str] | None = None) -> int:

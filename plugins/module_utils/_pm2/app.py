@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 import typing as t
 
@@ -146,7 +147,28 @@ class App:
                 f"PM2 does not delete {left[0].name} (id {left[0].pm_id}, {left[0].status}). Try: pm2 delete {left[0].pm_id}"
             )
         self.await_gone([process.pid for process in processes if process.pid])
+        self.end_strays()
         return told
+
+    def end_strays(self, calm: float = 0.0) -> list[int]:
+        """End what PM2 started of ours and forgot; look again until for ``calm`` seconds nothing has come."""
+        ended: list[int] = []
+        until = time.monotonic() + calm
+        while True:
+            left = self.pm2.strays(lambda name: name == self.name or name.startswith(f"{self.name}@"))
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            if left:
+                self.await_gone(left)
+                self.actions.append(f"ended process {', '.join(str(pid) for pid in left)}, which PM2 had started again and forgotten")
+                ended += left
+                until = time.monotonic() + calm
+            elif time.monotonic() >= until:
+                return ended
+            time.sleep(0.05)
 
     def await_gone(self, pids: t.Sequence[int], wait: float = 10.0) -> None:
         deadline = time.monotonic() + wait

@@ -195,6 +195,17 @@ class Pm2:
     def named(self, *names: str) -> list[Proc]:
         return [process for process in self.processes() if process.name in names]
 
+    def strays(self, mine: t.Callable[[str], bool]) -> list[int]:
+        """Processes that the daemon started for such a name and then forgot.
+
+        PM2 starts a worker again that exits while it is being deleted, and then has no entry for it: it would serve and write unseen.
+        """
+        daemon = self.daemon()
+        found = [entry for pid in children_of(daemon.pid, self.proc) for entry in [started_as(pid, self.proc)] if entry] if daemon else []
+        wanted = [(pid, pm_id) for pid, name, pm_id in found if mine(name)]
+        known = {str(process.pm_id) for process in self.processes()} if wanted else set()
+        return [pid for pid, pm_id in wanted if pm_id not in known]
+
     def start(self, definition: dict[str, t.Any]) -> None:
         """Start an application by a file of mode 0600. The exit code is no verdict; see ``verdict``."""
         path = os.path.join(self.scratch, f"pm2-start-{os.getpid()}.json")
@@ -210,6 +221,34 @@ class Pm2:
     def act(self, what: str, target: str) -> Completed:
         """``stop`` or ``restart`` by name. An unknown name is no error: read the list afterwards."""
         return self.call(what, target)
+
+
+def children_of(parent: int, proc: str = "/proc") -> list[int]:
+    """Process ids whose parent is ``parent``; zombies do not count."""
+    found = []
+    for name in os.listdir(proc):
+        if name.isdigit():
+            try:
+                with open(os.path.join(proc, name, "stat"), encoding="utf-8", errors="replace") as handle:
+                    fields = handle.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == parent and fields[0] not in ("Z", "X"):
+                found.append(int(name))
+    return found
+
+
+def started_as(pid: int, proc: str = "/proc") -> tuple[int, str, str] | None:
+    """(pid, name, id) under which PM2 started a process, as its environment says."""
+    try:
+        with open(os.path.join(proc, str(pid), "environ"), "rb") as handle:
+            env = dict(item.partition("=")[::2] for item in handle.read().decode("utf-8", "replace").split("\0"))
+        known = json.loads(env["pm2_env"]) if "pm2_env" in env else env
+    except (OSError, ValueError):
+        return None
+    if not isinstance(known, dict) or "name" not in known or "pm_id" not in known:
+        return None
+    return pid, str(known["name"]), str(known["pm_id"])
 
 
 def _user(uid: int) -> str:

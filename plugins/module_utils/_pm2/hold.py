@@ -98,8 +98,11 @@ def left_workers(app: App, processes: t.Sequence[Proc]) -> list[str]:
     """Processes that still run the release: PM2's own, and node processes beside PM2. A shell in the folder does not count."""
     tree = app.releases.live_tree()
     named = {process.pid: process.name for process in processes if process.pid}
+    daemon = app.pm2.daemon()  # its own working directory is where somebody once typed pm2 start
     found = []
     for pid in processes_inside(tree, app.pm2.proc):
+        if daemon is not None and pid == daemon.pid:
+            continue
         try:
             program = os.path.basename(os.readlink(os.path.join(app.pm2.proc, str(pid), "exe")))
         except OSError:
@@ -125,6 +128,7 @@ def hold(app: App, definition: Definition) -> None:
     with app.run.step("leave", ids=[str(process.pm_id) for process in leaving]) as learnt:
         learnt["drained"] = app.remove(leaving, port)
     with app.run.step("prove") as learnt:
+        app.end_strays(calm=0.3)
         _await(app, lambda: answers_hold(port, listening_hosts(port)), f"The responder does not answer on port {port}")
         left = left_workers(app, app.pm2.processes())
         if left:

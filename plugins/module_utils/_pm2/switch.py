@@ -193,6 +193,7 @@ def tidy(app: App, undone: bool = False) -> None:
     """Singletons, memory of the switch, twins, and PM2's saved list."""
     app.start_singletons()
     with app.run.step("save"):
+        app.end_strays()
         app.releases.finish(app.run, undone)
         app.releases.remember(hold=None, stopped=None)
         save(app.pm2, app.name)
