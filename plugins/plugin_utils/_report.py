@@ -38,6 +38,15 @@ def at_version(result: t.Mapping[str, t.Any]) -> bool:
     return isinstance(databases, dict) and bool(databases) and all((entry or {}).get("at_version") for entry in databases.values())
 
 
+def lost_hosts(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> dict[str, str]:
+    """host -> why it could not go back. A host that stopped answering runs no rescue, so it never says ``transaction_answers``."""
+    names = [str(host) for host in hosts]
+    lost = _each(hostvars, names, "transaction_lost")
+    if any(hostvars[host].get("transaction_answers") for host in names):
+        lost.update({host: "it did not answer any more" for host in names if not hostvars[host].get("transaction_answers")})
+    return lost
+
+
 def run_report(
     hostvars: t.Mapping[str, t.Any],
     gate: t.Mapping[str, t.Any],
@@ -49,7 +58,8 @@ def run_report(
 ) -> dict[str, t.Any]:
     """What ``run_table`` takes."""
     found = answers(hostvars, gate["hosts"], components or gate["components"])
-    failure, lost, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "lost", "unhealthy"))
+    failure, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "unhealthy"))
+    lost = lost_hosts(hostvars, gate["hosts"])
     rows = rows_of(found, "undo" if outcome in ("undone", "lost") or intent == "undo" else "flip")
     report: dict[str, t.Any] = {
         "system": system,

@@ -102,6 +102,15 @@ def test_a_host_that_could_not_go_back_is_named_with_the_repair() -> None:
     assert report["msg"] == "app1: flip: no"
 
 
+def test_a_host_that_stopped_answering_is_left_behind() -> None:
+    hostvars = system()
+    assert _report.lost_hosts(hostvars, GATE["hosts"]) == {}
+    hostvars["db1"]["transaction_answers"] = True
+    assert _report.lost_hosts(hostvars, GATE["hosts"]) == {"app1": "it did not answer any more"}
+    hostvars["app1"].update(transaction_answers=True, transaction_lost="no disk")
+    assert _report.lost_hosts(hostvars, GATE["hosts"]) == {"app1": "no disk"}
+
+
 def test_a_good_end_says_how_to_take_it_back_and_what_was_left() -> None:
     db = {"prepare": {"databases": {"shop": {"rows_since": {"public.carts": 5}}}}, "flip": {"kept": {"shop": "k"}, "msg": "flipped"}}
     report = _report.run_report(system(db), GATE, "done", "kejayangu", "full")
