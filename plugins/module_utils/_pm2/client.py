@@ -113,7 +113,7 @@ class Pm2:
             uid = os.stat(os.path.join(self.proc, str(pid))).st_uid
         except (OSError, ValueError):
             return None
-        if "God Daemon" not in command and "pm2" not in command.lower():
+        if "God Daemon" not in command:
             return None
         return Daemon(pid, uid)
 

@@ -142,7 +142,7 @@ def started_from(definition: Definition, home: str, **changes: t.Any) -> Definit
 
 def public(definition: Definition) -> dict[str, t.Any]:
     """What may be shown: no value of the environment, no arguments."""
-    shown = {
+    shown: dict[str, t.Any] = {
         key: definition[key]
         for key in ("name", "cwd", "script", "exec_mode", "instances", "namespace", "cron_restart")
         if key in definition

@@ -48,7 +48,9 @@ if (behaviour === 'silent') setInterval(() => {}, 1000);
 else setTimeout(() => server.listen(Number(process.env.PORT)), behaviour === 'slow' ? 1500 : 0);
 """
 
-WORKER = "const fs=require('fs');const v=require('./package.json').version;setInterval(()=>fs.writeFileSync(__dirname+'/logs/worker',v),50);\n"
+WORKER = (
+    "const fs=require('fs');const v=require('./package.json').version;setInterval(()=>fs.writeFileSync(__dirname+'/logs/worker',v),50);\n"
+)
 
 
 class Failed(AssertionError):
@@ -60,7 +62,9 @@ class Failed(AssertionError):
 
 
 class Rig:
-    def __init__(self, base: pathlib.Path, layout: str = "exchange", mode: str = "cluster", instances: int = 2, worker: bool = False) -> None:
+    def __init__(
+        self, base: pathlib.Path, layout: str = "exchange", mode: str = "cluster", instances: int = 2, worker: bool = False
+    ) -> None:
         self.base = base
         self.layout = layout
         self.mode = mode
@@ -126,12 +130,16 @@ class Rig:
         self.wait_version()
 
     def wait_version(self, version: str | None = None, wait: float = 20) -> None:
+        """Until every instance has answered (with this version)."""
         deadline = time.monotonic() + wait
+        pids = set()
         while time.monotonic() < deadline:
             found = self.ask()
             if found[0] == 200 and version in (None, found[1].get("version")):
-                return
-            time.sleep(0.05)
+                pids.add(found[1].get("pid"))
+                if len(pids) >= self.instances:
+                    return
+            time.sleep(0.02)
         raise AssertionError(f"{version} did not answer on {self.port}: {self.ask()}")
 
     def first_and_second(self, behaviour: str = "good", **env: str) -> None:
@@ -188,7 +196,9 @@ class Rig:
         assert json.loads((self.home / "package.json").read_text())["version"] == version
         dump = self.pm2.home / "dump.pm2"
         assert dump.stat().st_mode & 0o077 == 0
-        assert sorted(each["name"] for each in json.loads(dump.read_text())) == sorted(name for name, unused, unused2 in self.complete_list())
+        assert sorted(each["name"] for each in json.loads(dump.read_text())) == sorted(
+            name for name, unused, unused2 in self.complete_list()
+        )
 
     # -- the module --------------------------------------------------------------------------------------------------
 

@@ -151,7 +151,13 @@ def test_check_mode_changes_nothing_and_plans(make_rig: MakeRig) -> None:
     rig.first_and_second()
     before = (rig.pm2.jlist(), sorted(map(str, rig.base.rglob("*"))))
     pids = [each["pid"] for each in before[0]]
-    for state, extra in (("archived", {"version": "v2"}), ("staged", {"version": "v1"}), ("live", {"version": "v1"}), ("held", {}), ("stopped", {})):
+    for state, extra in (
+        ("archived", {"version": "v2"}),
+        ("staged", {"version": "v1"}),
+        ("live", {"version": "v1"}),
+        ("held", {}),
+        ("stopped", {}),
+    ):
         result = rig.module(state, check=True, **extra)
         assert result["changed"] and result["actions"], state
     assert not rig.module("started", check=True)["changed"] or rig.module("started", check=True)["actions"] == ["save PM2's list"]

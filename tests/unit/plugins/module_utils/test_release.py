@@ -1,0 +1,191 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trees, copies, layouts and the states of app_release, on real folders."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import typing as t
+
+import pytest
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, to_adopt
+from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Releases
+from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect, identity
+from ansible_collections.payops.rollback.plugins.module_utils._release.release import STEPS, Backend
+from ansible_collections.payops.rollback.plugins.module_utils._release.tree import check_persistent, compare, list_tree, release_of
+from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
+
+
+def write(root: pathlib.Path, version: str) -> None:
+    (root / "src").mkdir(parents=True, exist_ok=True)
+    (root / "src" / "main.js").write_text(f"// {version}\n")
+    (root / "package.json").write_text(f'{{"version": "{version}"}}')
+    if not (root / "bin").is_symlink():
+        (root / "bin").symlink_to("src/main.js")
+    (root / "uploads").mkdir(exist_ok=True)
+
+
+@pytest.fixture(params=["exchange", "symlink"])
+def app(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
+    if request.param == "exchange":
+        home = tmp_path / "api"
+        write(home, "1.0.0")
+        return home
+    write(tmp_path / "releases" / "one", "1.0.0")
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "one")
+    return tmp_path / "current"
+
+
+def backend(app: pathlib.Path, check: bool = False) -> Backend:
+    paths = Paths(str(app.parent / "store"), "demo")
+    releases = Releases(detect(str(app)), paths, "release", ("uploads",))
+    return Backend(releases, Run(paths, "release", STEPS, acting=not check), check)
+
+
+def reach(app: pathlib.Path, state: str, version: str | None = None, check: bool = False) -> dict[str, t.Any]:
+    made = backend(app, check)
+    with made.run:
+        return made.reach(state, version)
+
+
+def test_round_trip(app: pathlib.Path) -> None:
+    assert reach(app, "archived", "v1")["changed"]
+    assert not reach(app, "archived", "v1")["changed"]
+    (app / "src" / "main.js").write_text("// 2.0.0\n")
+    (app / "uploads" / "receipt").write_text("paid")
+    with pytest.raises(RollbackError, match="already holds release"):
+        reach(app, "archived", "v1")
+    assert reach(app, "live", "v1", check=True)["changed"]
+    assert (app / "src" / "main.js").read_text() == "// 2.0.0\n"
+    assert reach(app, "live", "v1")["changed"]
+    assert (app / "src" / "main.js").read_text() == "// 1.0.0\n"
+    assert (app / "uploads" / "receipt").read_text() == "paid"
+    assert not reach(app, "live", "v1")["changed"]
+    assert reach(app, "previous")["changed"]
+    assert (app / "src" / "main.js").read_text() == "// 2.0.0\n"
+    assert not reach(app, "previous")["changed"]
+    assert reach(app, "live", "v1")["changed"]
+    assert reach(app, "complete")["changed"]
+    assert not reach(app, "complete")["changed"]
+    with pytest.raises(RollbackError, match="no previous release"):
+        reach(app, "previous")
+
+
+def test_a_changed_live_file_is_not_the_version_and_an_added_one_is_told(app: pathlib.Path) -> None:
+    reach(app, "archived", "v1")
+    (app / "src" / "main.js").write_text("// 2\n")
+    reach(app, "live", "v1")
+    (app / "cache").write_text("x")
+    again = reach(app, "live", "v1")
+    assert not again["changed"] and again["drift"] == ["cache"]
+    (app / "src" / "main.js").write_text("// hot fix\n")
+    assert reach(app, "live", "v1")["changed"]
+    assert (app / "src" / "main.js").read_text() == "// 1.0.0\n"
+
+
+@pytest.mark.parametrize("damage", ["content", "mode", "missing", "added", "link", "listing"])
+def test_damaged_points_are_refused_before_anything_is_created(app: pathlib.Path, damage: str) -> None:
+    reach(app, "archived", "v1")
+    (app / "src" / "main.js").write_text("// 2\n")
+    point = app.parent / "store" / "demo" / "v1" / "release"
+    victim = point / "tree" / "src" / "main.js"
+    if damage == "content":
+        victim.write_text("// 9.0.0\n")
+    elif damage == "mode":
+        victim.chmod(0o777)
+    elif damage == "missing":
+        victim.unlink()
+    elif damage == "added":
+        (point / "tree" / "evil.js").write_text("")
+    elif damage == "link":
+        (point / "tree" / "bin").unlink()
+        (point / "tree" / "bin").symlink_to("/etc/passwd")
+    else:
+        (point / "tree.json").write_text("{}")
+    before = sorted(map(str, app.parent.rglob("*")))
+    with pytest.raises(RollbackError):
+        reach(app, "live", "v1")
+    assert sorted(map(str, app.parent.rglob("*"))) == before
+
+
+def test_hash_covers_names_modes_links_and_contents(tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "a"
+    write(root, "1")
+    seen = {release_of(list_tree(str(root), ("uploads",)))}
+
+    def changed() -> None:
+        found = release_of(list_tree(str(root), ("uploads",)))
+        assert found not in seen
+        seen.add(found)
+
+    (root / "src" / "main.js").chmod(0o755)
+    changed()
+    (root / "src" / "main.js").write_text("// 2\n")
+    changed()
+    (root / "bin").unlink()
+    (root / "bin").symlink_to("package.json")
+    changed()
+    (root / "empty").mkdir()
+    changed()
+    (root / "uploads" / "x").write_text("x")
+    assert release_of(list_tree(str(root), ("uploads",))) in seen
+    pathlib.Path(os.fsdecode(os.fsencode(str(root)) + b"/\xff")).write_text("")
+    changed()
+
+
+def test_copies_are_the_same_release_and_partials_go(tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "a"
+    write(root, "1")
+    (root / "src").chmod(0o555)
+    for link in (False, True):
+        copy_tree(str(root), str(tmp_path / f"b{link}"), link=link)
+        assert not compare(list_tree(str(root)), list_tree(str(tmp_path / f"b{link}")))
+    with pytest.raises(FileNotFoundError):
+        copy_tree(str(tmp_path / "none"), str(tmp_path / "c"))
+    remove_tree(str(tmp_path / "bTrue"))
+    assert not (tmp_path / "bTrue").exists() and not list(tmp_path.glob(".partial*"))
+
+
+def test_adoption_is_atomic_and_refuses_two_truths(tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "api"
+    write(root, "1")
+    (root / ".env").write_text("A=1")
+    layout = detect(str(root))
+    layout.prepare()
+    tree = identity(str(root))
+    for name in to_adopt(layout, (".env", "uploads", "logs")):
+        adopt(layout, name)
+    assert (root / ".env").read_text() == "A=1" and (root / ".env").is_symlink() and identity(str(root)) == tree
+    assert to_adopt(layout, (".env", "uploads", "logs")) == []
+    (root / ".env").unlink()
+    (root / ".env").write_text("B=2")
+    with pytest.raises(RollbackError, match="exists already"):
+        adopt(layout, ".env")
+
+
+def test_layouts(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "api", "1")
+    assert detect(str(tmp_path / "api")).kind == "exchange"
+    with pytest.raises(RollbackError, match="needs a symlink"):
+        detect(str(tmp_path / "api"), "symlink")
+    with pytest.raises(RollbackError, match="does not exist"):
+        detect(str(tmp_path / "none"))
+    with pytest.raises(RollbackError, match="not an absolute path"):
+        detect("api")
+    with pytest.raises(RollbackError, match="mount point"):
+        detect("/proc", "exchange").prepare()
+
+
+@pytest.mark.parametrize("bad", ["", "/etc", ".", "..", "../x", "a/../../b"])
+def test_bad_persistent_paths(bad: str) -> None:
+    with pytest.raises(RollbackError, match="persistent path"):
+        check_persistent([bad])
+
+
+def test_persistent_paths_are_cleaned() -> None:
+    assert check_persistent(["logs/", "logs/old", "./.env"]) == (".env", "logs")
