@@ -83,7 +83,7 @@ def test_a_dump_as_pg_dump_writes_it(tmp_path: pathlib.Path) -> None:
         "SELECT E'\\'' \\! id\n",
         "SELECT ae'\\' \\! id'\n",
         "/* /* */ */ \\! id\n",
-        "SELECT \"a\"\"\" \\! id\n",
+        'SELECT "a""" \\! id\n',
         "SELECT 1 -- x\n\\! id\n",
         "SELECT a$x$ \\! id $x$;\n",
     ],

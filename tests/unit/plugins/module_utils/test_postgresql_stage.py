@@ -127,7 +127,11 @@ def test_values_of_settings(name: str, text: str, expected: list[str]) -> None:
 
 
 def test_entries_that_are_left_out() -> None:
-    entries = ["5; 3466 17 EVENT TRIGGER - audit postgres", "9; 1259 20 TABLE public payments owner", "12; 0 20 TABLE DATA public payments owner"]
+    entries = [
+        "5; 3466 17 EVENT TRIGGER - audit postgres",
+        "9; 1259 20 TABLE public payments owner",
+        "12; 0 20 TABLE DATA public payments owner",
+    ]
     left = _stage.skipped(entries, ["EVENT TRIGGER - audit"])
     assert left == entries[:1]
     assert _stage.ignored(left) == ["event trigger audit*"]
