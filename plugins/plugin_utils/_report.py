@@ -182,6 +182,12 @@ def outage(found: Answers, journals: t.Iterable[dict[str, t.Any]] = ()) -> float
     return max(measured) if measured else None
 
 
+def _moment(deadline: t.Any) -> str:
+    if isinstance(deadline, (int, float)):
+        return datetime.datetime.fromtimestamp(deadline, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return str(deadline or "none")
+
+
 def _seconds(stamp: t.Any) -> float | None:
     try:
         return datetime.datetime.strptime(str(stamp), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc).timestamp()
@@ -279,7 +285,7 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], inventory: 
         info = hostvars[host].get("transaction_info") or {}
         for hold in info.get("holds") or []:
             texts.append(
-                f"{hold.get('component')} on {host} answers 503 since {hold.get('since')} (deadline {hold.get('deadline')}). End it: {undo}"
+                f"{hold.get('component')} on {host} answers 503 since {hold.get('since')} (deadline {_moment(hold.get('deadline'))}). End it: {undo}"
             )
         for run in [info.get("lock"), *(info.get("unfinished") or [])]:
             if run and run["run"] not in seen:
