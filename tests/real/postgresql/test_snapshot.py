@@ -23,7 +23,7 @@ from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Role, Roles
 from tests.real.postgresql.restore_helpers import Shop, answer
 
-OTHER = "Shop \"2\" 'x'/..;% ü"
+OTHER = "Shop \"2\" 'x'/..;% a=b ü"
 
 
 @pytest.fixture(params=["superuser", "owner"])
