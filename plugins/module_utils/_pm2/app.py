@@ -82,7 +82,7 @@ class App:
 
     def remembered(self, tree: int) -> Definition | None:
         found = (read_json(self._definitions_file, {}) or {}).get(str(tree))
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and found.get("name") == self.name else None
 
     def remember(self, tree: int, definition: Definition) -> None:
         known = read_json(self._definitions_file, {}) or {}

@@ -53,7 +53,7 @@ class Backend:
         self.releases = app.releases
         self.check = check
 
-    def reach(self, state: str, version: str | None, undo_run: str | None = None) -> Result:
+    def reach(self, state: str, version: str | None, undo_run: t.Sequence[str] | None = None) -> Result:
         self.app.pm2.require()
         before = self.picture()
         if state in ("archived", "staged", "live"):
@@ -230,25 +230,25 @@ class Backend:
                 "will": {"live": {key: record.get(key) for key in ("version", "release")}},
             }
         if record["tree"] == self.releases.live_tree() and not self.releases.state().get("switch"):
-            self._start(record, definition)
+            self._start(record, definition, not undone)
         else:
             switch(app, record, definition, undone)
         return {"changed": True, "plan": steps}
 
-    def previous(self, undo_run: str | None = None) -> Result:
+    def previous(self, undo_run: t.Sequence[str] | None = None) -> Result:
         app = self.app
         processes = app.pm2.processes()
         live = app.live_definition(processes)
         state = self.releases.state()
-        mine = {run for run in (undo_run, app.run.run_id) if run}
+        mine = {run for run in (*(undo_run or ()), app.run.run_id) if run}
         if mine and not state.get("undone") and (state.get("switch") or state.get("live") or {}).get("run") not in mine:
             # The run that is taken back made no switch here (it failed before): an older one must not be undone instead.
             if state.get("hold") or look(app).hold:
-                return self.started()
+                return self.started(judge=False)
             return {"changed": False, "msg": f"{app.name}: nothing to undo"}
         if state.get("undone") and not state.get("switch"):
             record: Record = self.releases.live_record()
-            done = self._go(record, app.definition_for(record["tree"], live))
+            done = self._go(record, app.definition_for(record["tree"], live), undone=True)
             name = record["version"] or str(record["release"])[:12]
             return {**done, **({} if done["changed"] else {"msg": f"{app.name} is back at {name} already"})}
         record = self.releases.back()
@@ -256,7 +256,7 @@ class Backend:
 
     # -- started, stopped, complete ----------------------------------------------------------------------------------
 
-    def started(self) -> Result:
+    def started(self, judge: bool = True) -> Result:
         app = self.app
         processes = app.pm2.processes()
         record: Record = self.releases.live_record()
@@ -269,16 +269,16 @@ class Backend:
         unfinished = self.releases.state().get("switch")
         if unfinished and unfinished["to"]["tree"] != record["tree"]:
             self.releases.remember(switch=None)
-        self._start(record, definition)
+        self._start(record, definition, judge)
         return {"changed": True, "plan": steps}
 
-    def _start(self, record: Record, definition: Definition) -> None:
+    def _start(self, record: Record, definition: Definition, judge: bool = True) -> None:
         """Run what is on the disk. A hold that cannot end stays a hold."""
         app = self.app
         was_held = look(app).held
         app.remember(record["tree"], definition)
         try:
-            settle(app, record, definition)
+            settle(app, record, definition, judge)
         except RollbackError as exc:
             if was_held:
                 port = app.port(definition)

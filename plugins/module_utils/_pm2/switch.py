@@ -31,6 +31,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._release.copy impo
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
 RESTART_DELAY_MS = 3000
+BRIEFLY = 5.0  # seconds for the health of what is put back
 
 
 class Scene(t.NamedTuple):
@@ -128,8 +129,11 @@ def base_for_green(app: App, to: Record) -> str:
     return twin
 
 
-def settle(app: App, to: Record, definition: Definition) -> None:
-    """Make it true. Raises with the old release still serving wherever that is possible; see ``switch`` for the rest."""
+def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> None:
+    """Make it true. Raises with the old release still serving wherever that is possible; see ``switch`` for the rest.
+
+    Without ``judge`` failing probes are told and no failure: what ran before is put back even if it was ill, as it mostly was.
+    """
     settings, layout = app.settings, app.releases.layout
     port = app.port(definition)
     cluster = definition["exec_mode"] == "cluster"
@@ -139,7 +143,7 @@ def settle(app: App, to: Record, definition: Definition) -> None:
     if not runs(app, scene, to["tree"], definition):
         serving = [process for process in scene.own if process.alive]
         if cluster and shares_port(serving) and not scene.held and not any(process.alive for process in scene.green):
-            _green(app, to, definition, probes, port)
+            _green(app, to, definition, probes if judge else (), port)
             scene = look(app)
         if scene.own:
             with app.run.step("leave", ids=[str(process.pm_id) for process in scene.own]) as learnt:
@@ -160,12 +164,19 @@ def settle(app: App, to: Record, definition: Definition) -> None:
     with app.run.step("verdict") as learnt:
         await_processes(app.pm2, demand, lambda: layout.home, definition)
         scene = look(app)
-        if scene.green and not scene.hold:
+        if scene.green and not scene.hold and judge:
             await_probes(probes, settings.successes, settings.wait_seconds, settings.interval, what)
         app.remove([*scene.green, *scene.hold], port)
-        result = await_probes(probes, settings.successes, settings.wait_seconds, settings.interval, what)
-        learnt["probes"] = (result or {}).get("probes", [])
-    app.actions.append(f"{what} runs from {layout.home}, verified")
+        wait = settings.wait_seconds if judge else min(settings.wait_seconds, BRIEFLY)
+        ill = ""
+        try:
+            result = await_probes(probes, settings.successes, wait, settings.interval, what)
+            learnt["probes"] = (result or {}).get("probes", [])
+        except RollbackError as exc:
+            if judge:
+                raise
+            learnt["ill"] = ill = str(exc)
+    app.actions.append(f"{what} runs from {layout.home}, {f'but is not healthy: {ill}' if ill else 'verified'}")
 
 
 def _green(app: App, to: Record, definition: Definition, probes: t.Sequence[dict[str, t.Any]], port: int) -> None:
@@ -216,9 +227,9 @@ def switch(app: App, to: Record, definition: Definition, undone: bool = False) -
     if leaving is not None:
         app.remember(app.releases.live_tree(), leaving)
     app.remember(to["tree"], definition)
-    record = app.releases.begin(app.run, to)
+    record = app.releases.begin(app.run, to, undone)
     try:
-        settle(app, to, definition)
+        settle(app, to, definition, judge=not undone)
     except RollbackError as exc:
         raise _undo(app, exc, record["from"], held) from exc
     tidy(app, undone)
@@ -242,7 +253,7 @@ def _undo(app: App, exc: RollbackError, back: Record, held: bool) -> RollbackErr
             app.releases.remember(switch=None)
             return RollbackError(f"{exc} The files were put back, and {app.name} stays on hold: end it with state=started.", **details)
         if not (exc.details.get("untouched") and runs(app, look(app), back["tree"], definition)):
-            settle(app, back, definition)
+            settle(app, back, definition, judge=False)
         app.start_singletons()
         app.releases.remember(switch=None)
         save(app.pm2, app.name)

@@ -208,7 +208,8 @@ class Releases:
     def staged(self, target: Target) -> Record | None:
         """The tree that was staged (or kept) for ``target`` and was not touched since."""
         state = self.state()
-        for known in (state.get("staged"), state.get("kept"), (state.get("switch") or {}).get("to")):
+        switch = state.get("switch") or {}
+        for known in (state.get("staged"), state.get("kept"), switch.get("to"), switch.get("from")):
             if not known or target.release is None or known.get("release") != target.release:
                 continue
             path = self.layout.find(known["tree"])
@@ -288,7 +289,7 @@ class Releases:
 
     # -- switching ---------------------------------------------------------------------------------------------------
 
-    def begin(self, run: Run, to: Record) -> Record:
+    def begin(self, run: Run, to: Record, undone: bool = False) -> Record:
         """Write down what is about to happen; a switch that is under way already stays as it is, in its new direction."""
         state = self.state()
         old = state.get("switch")
@@ -302,7 +303,7 @@ class Releases:
                     unfinished=old,
                 )
             leaving = next(record for tree, record in sides.items() if tree != to["tree"])
-        switch = {"to": _plain(to), "from": _plain(leaving), "run": run.run_id, "at": now()}
+        switch = {"to": _plain(to), "from": _plain(leaving), "run": run.run_id, "at": now(), "back": undone}
         self.remember(switch=switch)
         return switch
 
@@ -345,7 +346,9 @@ class Releases:
     def back(self) -> Record:
         """The release that ``previous`` means: what an unfinished switch leaves, or what the last finished one replaced."""
         state = self.state()
-        record = (state.get("switch") or {}).get("from") or state.get("kept")
+        switch = state.get("switch") or {}
+        # Going back may itself have been killed: then it is finished, not turned round.
+        record = switch.get("to" if switch.get("back") else "from") or state.get("kept")
         if not record:
             raise RollbackError(
                 f"There is no previous release of {self.layout.home}: no switch was made, or it was completed. "

@@ -110,7 +110,7 @@ class Backend:
             will = {"live": {key: record.get(key) for key in ("version", "release")}}
             return {"changed": True, "actions": [f"make {name} live at {self.releases.layout.home}"], "will": will}
         with self.run.step("flip", tree=record["tree"]) as learnt:
-            self.releases.begin(self.run, record)
+            self.releases.begin(self.run, record, undone)
             learnt["replaced"] = self.releases.flip(record)
         with self.run.step("finish"):
             self.releases.finish(self.run, undone)

@@ -153,6 +153,8 @@ class Rig:
         self.deploy("2.0.0")
         self.pm2.run("reload", "api") if behaviour == "good" else self.restart_everything(**env)
         self.wait_version("2.0.0")
+        self.pm2.run("save")
+        (self.pm2.home / "dump.pm2").chmod(0o600)
 
     def restart_everything(self, **env: str) -> None:
         self.pm2.run("delete", "all")

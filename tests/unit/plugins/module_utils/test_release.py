@@ -189,3 +189,18 @@ def test_bad_persistent_paths(bad: str) -> None:
 
 def test_persistent_paths_are_cleaned() -> None:
     assert check_persistent(["logs/", "logs/old", "./.env"]) == (".env", "logs")
+
+
+@pytest.mark.parametrize("finish", ["previous", "live"])
+def test_a_killed_way_back_is_finished_not_turned_round(app: pathlib.Path, finish: str) -> None:
+    reach(app, "archived", "v1")
+    (app / "src" / "main.js").write_text("// 2\n")
+    reach(app, "live", "v1")
+    made = backend(app)
+    with made.run:  # what is on the disk when the module dies between the flip and the end of ``previous``
+        record = made.releases.back()
+        made.releases.begin(made.run, record, undone=True)
+        made.releases.flip(record)
+    assert reach(app, finish, "v1" if finish == "live" else None)["changed"]
+    assert (app / "src" / "main.js").read_text() == ("// 2\n" if finish == "previous" else "// 1.0.0\n")
+    assert not reach(app, finish, "v1" if finish == "live" else None)["changed"]
