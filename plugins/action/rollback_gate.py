@@ -122,8 +122,8 @@ class ActionModule(ActionBase):
             chosen = resolve(version, intent, points, _live(infos, hostvars, args["components"]))
             result.update(version=chosen["version"], point=chosen["point"], passed_over=chosen["skipped"], warnings=chosen["warnings"])
         elif intent in ("undo", "complete"):
-            target, undone_by = _gate.last_rollback(runs)
-            result["target"] = target
+            target, undone_by, completed_by, same = _gate.last_rollback(runs)
+            result["target"] = None if target is None else {**target, "runs": same}
             if target is None:
                 result["nothing"] = "There is no rollback to take back: none was run on this system." if intent == "undo" else ""
             elif undone_by is not None and intent == "undo":
@@ -131,7 +131,13 @@ class ActionModule(ActionBase):
                     f"The last rollback ({target['intent']} to {target['version']}, run {target['run']}) was taken back already "
                     f"by run {undone_by['run']}; nothing was done."
                 )
-            if target is not None and intent == "undo":
+            if target is not None and intent == "undo" and not result["nothing"]:
+                if completed_by is not None:
+                    raise RollbackError(
+                        f"The last rollback ({target['intent']} to {target['version']}, run {target['run']}) was completed by "
+                        f"{completed_by.get('who')} (run {completed_by['run']}): what it had replaced was dropped, so there is nothing to go "
+                        "back to. To go to another point: rollback_points.yml lists them, rollback_full.yml -e version=<point>."
+                    )
                 result["version"] = target["version"]
                 result["components"] = [name for name in args["components"] if name in target["components"]]
 

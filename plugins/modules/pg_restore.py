@@ -91,8 +91,9 @@ options:
     elements: str
     default: []
   undo_run:
-    description: With O(state=previous), the run whose flip is undone.
-    type: str
+    description: With O(state=previous), the runs whose flip is undone. Several, where one had to take over from another on the same way.
+    type: list
+    elements: str
   count_newer:
     description:
       - Count, right after a flip and in the replaced database, the rows that are newer than the point. Costs about as much as C(count(*)) over
@@ -257,7 +258,7 @@ def argument_spec() -> dict[str, dict]:
         "accept_replication": {"type": "bool", "default": False},
         "terminate_wait": {"type": "float", "default": 30},
         "skip_entries": {"type": "list", "elements": "str", "default": []},
-        "undo_run": {"type": "str"},
+        "undo_run": {"type": "list", "elements": "str"},
         "count_newer": {"type": "bool", "default": True},
         "allow_plain_sql": {"type": "bool", "default": False},
         "legacy_path": {"type": "path", "aliases": ["plain_sql"]},

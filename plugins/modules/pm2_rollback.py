@@ -37,9 +37,10 @@ attributes:
 options:
   undo_run:
     description:
-      - The run whose switch O(state=previous) takes back, when that is another run than O(run_id).
-      - If neither of the two made the last switch, no switch is taken back; only a hold is ended.
-    type: str
+      - The runs whose switch O(state=previous) takes back, when those are others than O(run_id).
+      - If none of them made the last switch, no switch is taken back; only a hold is ended.
+    type: list
+    elements: str
   state:
     description:
       - V(archived) means that the point holds the release that is live now, its C(node_modules), and how PM2 runs it.
@@ -212,7 +213,7 @@ def main() -> None:
         **release_argument_spec(),
         **pm2_argument_spec(),
         "state": {"type": "str", "choices": list(STATES), "required": True},
-        "undo_run": {"type": "str"},
+        "undo_run": {"type": "list", "elements": "str"},
     }
     required = [("state", state, ["version"]) for state in ("archived", "staged", "live")]
     execute(AnsibleModule(spec, supports_check_mode=True, required_if=required), reach)

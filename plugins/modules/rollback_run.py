@@ -111,9 +111,11 @@ options:
     description: How the inventory is named on the command line, so that the commands in a refusal can be typed as they stand.
     type: str
   outcome:
-    description: How the run ended. Required with O(state=closed).
+    description:
+      - How the run ended. Required with O(state=closed).
+      - V(unchanged) is a rollback that found everything in place. V(done) is what C(undo) takes back.
     type: str
-    choices: [done, undone, lost, failed, refused, stopped]
+    choices: [done, unchanged, undone, lost, failed, refused, stopped]
   releases:
     description:
       - Releases to mark with O(state=closed). A bad release stays bad unless overruled.
@@ -322,7 +324,7 @@ def main() -> None:
         evict={"type": "bool", "default": False},
         wait={"type": "int", "default": 30},
         inventory={"type": "str"},
-        outcome={"type": "str", "choices": ["done", "undone", "lost", "failed", "refused", "stopped"]},
+        outcome={"type": "str", "choices": ["done", "unchanged", "undone", "lost", "failed", "refused", "stopped"]},
         releases={
             "type": "list",
             "elements": "dict",

@@ -127,19 +127,39 @@ ROLLBACKS = ("full", "database", "application", "gradual")
 REVERSIBLE = (None, "done", "lost", "taken_over")
 
 
-def last_rollback(runs: t.Iterable[dict[str, t.Any]]) -> tuple[dict[str, t.Any] | None, dict[str, t.Any] | None]:
-    """The rollback that ``undo`` is about, and the finished undo that already took it back (or None).
+class Last(t.NamedTuple):
+    """The rollback that ``undo`` is about, and what came after it."""
 
-    ``runs`` are run records of any number of hosts, in any order, repeated or not.
-    """
+    target: dict[str, t.Any] | None
+    undone_by: dict[str, t.Any] | None
+    completed_by: dict[str, t.Any] | None
+    runs: list[str]  # the target and the runs that it took over on the way to the same point: one rollback to people
+
+
+def last_rollback(runs: t.Iterable[dict[str, t.Any]]) -> Last:
+    """``runs`` are run records of any number of hosts, in any order, repeated or not."""
     newest = sorted({str(run["run"]): run for run in runs}.values(), key=lambda run: str(run.get("since")), reverse=True)
-    undone_by = None
-    for run in newest:
+    undone_by = completed_by = None
+    for number, run in enumerate(newest):
         if run.get("intent") == "undo" and run.get("outcome") == "done":
             undone_by = undone_by or run
+        elif run.get("intent") == "complete" and run.get("outcome") not in ("failed", "refused"):
+            completed_by = completed_by or run
         elif run.get("intent") in ROLLBACKS and run.get("outcome") in REVERSIBLE:
-            return run, undone_by
-    return None, undone_by
+            return Last(run, undone_by, completed_by, [str(run["run"]), *_same_way(run, newest[number + 1 :])])
+    return Last(None, undone_by, completed_by, [])
+
+
+def _same_way(target: dict[str, t.Any], older: t.Iterable[dict[str, t.Any]]) -> list[str]:
+    """Unfinished attempts at the same point right before the target: what they had flipped it found flipped."""
+    found = []
+    for run in older:
+        if run.get("intent") == "emergency":
+            continue
+        if run.get("intent") not in ROLLBACKS or run.get("outcome") != "taken_over" or run.get("version") != target.get("version"):
+            break
+        found.append(str(run["run"]))
+    return found
 
 
 def option_names(roles_dir: str) -> set[str]:

@@ -197,11 +197,11 @@ def remember(work: Restore, found: t.Mapping[str, Database]) -> None:
 # -- back -------------------------------------------------------------------------------------------------------------
 
 
-def whose(work: Restore) -> str | None:
-    """Which run's flip to undo: a named one, this run's own, or for a run whose whole intent is undo the one that it took
+def whose(work: Restore) -> set[str] | None:
+    """Which runs' flip to undo: named ones, this run's own, or for a run whose whole intent is undo the one that it took
     the lock from (its flip may not have happened), else None for the newest."""
     if work.options.undo_run:
-        return work.options.undo_run
+        return set(work.options.undo_run)
     run = work.run.run_id
     seen: set[str] = set()
     while run is not None and run not in seen:
@@ -210,7 +210,7 @@ def whose(work: Restore) -> str | None:
         holder = read_json(work.paths.lock) or {}
         intent = record.get("intent") or (holder.get("intent") if holder.get("run") == run else None)
         if intent != "undo":
-            return run
+            return {run}
         run = (record.get("took_over") or {}).get("run")
     return None
 
@@ -218,10 +218,10 @@ def whose(work: Restore) -> str | None:
 def back(work: Restore) -> dict[str, t.Any]:
     """The flip backwards. What the flip had brought is kept, because rows may have been written to it."""
     found = work.found()
-    run = whose(work)
+    runs = whose(work)
     outs: dict[str, Database] = {}
     for name in work.names:
-        kept = to_undo(found, name, run)
+        kept = to_undo(found, name, runs)
         if kept is not None:
             outs[name] = kept
         work.result["databases"][name] = {
@@ -238,7 +238,7 @@ def back(work: Restore) -> dict[str, t.Any]:
     work.result["plan"] += [f"{name}: give the name back to {kept.name}." for name, kept in outs.items()]
     if outs and work.acting:
         _back(work, found, outs)
-    dropped = _drop_own_staged(work, run, bool(outs))
+    dropped = _drop_own_staged(work, runs, bool(outs))
     if outs:
         work.result["changed"] = True
         verb = "has" if work.acting else "would have"
@@ -251,10 +251,10 @@ def back(work: Restore) -> dict[str, t.Any]:
     return work.result
 
 
-def to_undo(found: t.Mapping[str, Database], name: str, run: str | None) -> Database | None:
+def to_undo(found: t.Mapping[str, Database], name: str, runs: t.Container[str] | None) -> Database | None:
     """The kept database that gets its name back, or None if there is nothing (more) to undo."""
     history = _state.ours(found, name, "kept", "undone")
-    mine = [each for each in history if run is None or each.marker.get("run") == run]
+    mine = [each for each in history if runs is None or each.marker.get("run") in runs]
     if not mine:
         return None
     newest = mine[-1]
@@ -322,14 +322,14 @@ def _postcheck_back(work: Restore, moves: t.Sequence[_swap.Move]) -> None:
             _look(work, move)
 
 
-def _drop_own_staged(work: Restore, run: str | None, undone: bool) -> list[str]:
+def _drop_own_staged(work: Restore, runs: t.Container[str] | None, undone: bool) -> list[str]:
     """A run that ends before its flip leaves no staged database; an undo of the newest flip leaves those of other runs alone."""
     with work.run.step("drop") as learnt:
         found = work.found()
         dropped = []
         for name in work.names:
             for each in _state.ours(found, name, "staged"):
-                if each.marker.get("run") == run or (run is None and not undone):
+                if (runs is None and not undone) or (runs is not None and each.marker.get("run") in runs):
                     dropped.append(each.name)
                     if work.acting:
                         _state.drop(work.conn, each)

@@ -53,7 +53,7 @@ class Options(t.NamedTuple):
     accept_replication: bool = False
     terminate_wait: float = 30.0
     skip_entries: t.Sequence[str] = ()
-    undo_run: str | None = None
+    undo_run: t.Sequence[str] | None = None
     count_newer: bool = True
     allow_plain_sql: bool = False
     legacy_path: str | None = None

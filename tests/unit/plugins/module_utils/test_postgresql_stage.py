@@ -91,16 +91,16 @@ def test_what_is_undone() -> None:
     back = database("k3", 30, kind="undone", database="p", live_oid=20, run="r2", seq=3)
     chosen = _flip.to_undo(world(database("p", 30), first, second), "p", None)
     assert chosen is second
-    assert _flip.to_undo(world(database("p", 30), first, second), "p", "r2") is second
-    assert _flip.to_undo(world(database("p", 30), first, second), "p", "r3") is None
+    assert _flip.to_undo(world(database("p", 30), first, second), "p", {"r2"}) is second
+    assert _flip.to_undo(world(database("p", 30), first, second), "p", {"r3"}) is None
     with pytest.raises(RollbackError, match="Run r2 flipped after it: undo that one first"):
-        _flip.to_undo(world(database("p", 30), first, second), "p", "r1")
+        _flip.to_undo(world(database("p", 30), first, second), "p", {"r1"})
     undone = world(database("p", 20), first, back)
     assert _flip.to_undo(undone, "p", None) is None, "a second undo in a row goes further back"
-    assert _flip.to_undo(undone, "p", "r2") is None
-    assert _flip.to_undo(undone, "p", "r1") is first
+    assert _flip.to_undo(undone, "p", {"r2"}) is None
+    assert _flip.to_undo(undone, "p", {"r1"}) is first
     with pytest.raises(RollbackError, match="Somebody renamed databases by hand"):
-        _flip.to_undo(world(database("p", 77), first), "p", "r1")
+        _flip.to_undo(world(database("p", 77), first), "p", {"r1"})
 
 
 def test_rows_come_only_from_what_this_run_replaced() -> None:

@@ -101,8 +101,30 @@ def _run(run: str, since: int, intent: str, outcome: str | None) -> dict[str, t.
     ],
 )
 def test_which_rollback_undo_is_about(runs: list[dict[str, t.Any]], target: str | None, undone_by: str | None) -> None:
-    found, by = _gate.last_rollback(list(reversed(runs)) + runs)
+    found, by, completed, same = _gate.last_rollback(list(reversed(runs)) + runs)
     assert (found and found["run"], by and by["run"]) == (target, undone_by)
+    assert completed is None and same[:1] == ([target] if target else [])
+
+
+def test_a_run_that_found_everything_in_place_is_not_what_undo_is_about() -> None:
+    runs = [_run("r", 1, "full", "done"), _run("s", 2, "full", "unchanged")]
+    assert (_gate.last_rollback(runs).target or {})["run"] == "r"
+
+
+def test_after_complete_there_is_no_way_back() -> None:
+    runs = [_run("r", 1, "full", "done"), _run("c", 2, "complete", "done")]
+    assert (_gate.last_rollback(runs).completed_by or {})["run"] == "c"
+    assert _gate.last_rollback([*runs, _run("s", 3, "full", "done")]).completed_by is None
+    assert _gate.last_rollback([runs[0], _run("c", 2, "complete", "failed")]).completed_by is None
+
+
+def test_what_a_run_took_over_on_the_same_way_is_taken_back_with_it() -> None:
+    same = {"version": "v1"}
+    older = {**_run("q", 1, "full", "taken_over"), **same}
+    runs = [older, _run("e", 2, "emergency", "stopped"), {**_run("r", 3, "full", "done"), **same}]
+    assert _gate.last_rollback(runs).runs == ["r", "q"]
+    assert _gate.last_rollback([{**older, "version": "v2"}, runs[2]]).runs == ["r"]
+    assert _gate.last_rollback([{**older, "outcome": "done"}, runs[2]]).runs == ["r"]
 
 
 def test_one_process_has_one_run_id_per_intent() -> None:

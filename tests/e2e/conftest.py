@@ -1,0 +1,95 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One system for all tests of the playbooks; each test begins in a state that it names.
+
+``FULL=1`` (or REQUIRE_ALL=1, as CI has it) plays the whole matrix of failures, otherwise a part of it that has one of each kind.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import tempfile
+import typing as t
+
+import pytest
+
+from tests.e2e.harness import NEXT, World
+from tests.lab.fixtures import unavailable
+from tests.lab.node import NodeMissing
+from tests.lab.postgres import Missing
+
+FULL = os.environ.get("FULL", "") not in ("", "0") or os.environ.get("REQUIRE_ALL") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: part of the whole matrix; runs with FULL=1 or REQUIRE_ALL=1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without FULL=1 the rest of the matrix is left out, not skipped: it would take a quarter of an hour."""
+    if FULL:
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    if left_out:
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def make_world(*app_hosts: str) -> t.Iterator[World]:
+    # Short, for PM2's sockets, and not below pytest's own folders, which the database server's user cannot enter.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-e2e-"))
+    folder.rmdir()
+    world = World(folder, app_hosts)
+    try:
+        try:
+            world.build()
+        except (Missing, NodeMissing) as exc:
+            unavailable(str(exc))
+        yield world
+    finally:
+        if os.environ.get("KEEP", "") in ("", "0"):
+            world.clear()
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"kept: {folder}")
+
+
+@pytest.fixture(scope="session")
+def the_world() -> t.Iterator[World]:
+    yield from make_world("app1")
+
+
+@pytest.fixture
+def world(the_world: World) -> World:
+    """Release 1.0.0 runs on a new database; the store is empty."""
+    the_world.reset()
+    return the_world
+
+
+@pytest.fixture
+def deployed(the_world: World) -> World:
+    """A point of 1.0.0 exists, and 1.1.0 with a migration of its own runs. Built anew only if a test left something else."""
+    if not _is_deployed(the_world):
+        the_world.point_then_next()
+    return the_world
+
+
+def _is_deployed(world: World) -> bool:
+    try:
+        world.all_at(NEXT)
+    except (AssertionError, OSError, KeyError, ValueError):
+        return False
+    return len(world.points()) == 1 and not world.clients.exists() and len(world.kept()) < 12
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> t.Iterator[None]:
+    """A failing test shows the end of what was played last."""
+    outcome: t.Any = yield
+    report = outcome.get_result()
+    the_world = getattr(item, "funcargs", {}).get("world") or getattr(item, "funcargs", {}).get("deployed")
+    if report.when == "call" and report.failed and the_world is not None and the_world.last is not None:
+        report.sections.append((f"last played (exit code {the_world.last.rc})", the_world.last.text[-8000:]))

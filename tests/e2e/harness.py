@@ -1,0 +1,488 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A payment system under test: play real playbooks on it, look at it from outside, and break it on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+import time
+import typing as t
+
+from tests.client import check
+from tests.lab import app, ports, processes
+from tests.lab.node import ROOT
+from tests.lab.postgres import Cluster
+from tests.lab.roles import create_database
+from tests.lab.system import DATABASE, AppHost, System, ansible_playbook
+
+GOOD, NEXT, BAD = "1.0.0", "1.1.0", "2.0.0"
+NOTE = "ALTER TABLE payments ADD COLUMN note text;"
+FAULT = "PAYOPS_ROLLBACK_FAULT"
+TIMEOUT = 300.0
+RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
+OUTCOME = re.compile(r"^(DONE|UNDONE|FAILED|STOPPED|HOSTS LEFT BEHIND): (\w+) of (\S+)$", re.MULTILINE)
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclasses.dataclass
+class Played:
+    """What one ansible-playbook said."""
+
+    rc: int
+    text: str
+
+    @property
+    def flat(self) -> str:
+        """The text with line breaks and indentation folded away."""
+        return " ".join(self.text.split())
+
+    @property
+    def recap(self) -> dict[str, dict[str, int]]:
+        return {
+            host: {key: int(value) for key, value in (pair.split("=") for pair in rest.split())} for host, rest in RECAP.findall(self.text)
+        }
+
+    @property
+    def changed(self) -> int:
+        return sum(host["changed"] for host in self.recap.values())
+
+    @property
+    def outcome(self) -> str | None:
+        """DONE, UNDONE, ...: the heading of the last table."""
+        found = OUTCOME.findall(self.text)
+        return found[-1][0] if found else None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The lines under that heading: version, outage, took, by, run."""
+        start = [match.end() for match in OUTCOME.finditer(self.text)]
+        if not start:
+            return {}
+        block = self.text[start[-1] :].lstrip("\n").split("\n\n")[0]
+        return dict(re.findall(r"^  (\w+):\s+(.+)$", block, re.MULTILINE))
+
+    @property
+    def run(self) -> str:
+        return self.facts["run"]
+
+    def json(self) -> t.Any:
+        """The JSON document in the output."""
+        for match in re.finditer(r"^[\[{]", self.text, re.MULTILINE):
+            with contextlib.suppress(ValueError):
+                return json.JSONDecoder().raw_decode(self.text[match.start() :])[0]
+        raise AssertionError(f"no JSON in:\n{self.text}")
+
+    def ok(self) -> Played:
+        assert self.rc == 0, f"exit code {self.rc}:\n{self.text}"
+        return self
+
+    def refused(self, *sentences: str) -> Played:
+        """Failed, and said so."""
+        assert self.rc != 0, f"exit code 0, expected a refusal:\n{self.text}"
+        for sentence in sentences:
+            assert sentence in self.flat, f"{sentence!r} is not in:\n{self.text}"
+        return self
+
+
+class Watcher:
+    """Looks all the time: does the server have exactly one open database of the name, and is the secret in any argv?"""
+
+    def __init__(self, cluster: Cluster, secret: str, closed_is_fine: bool = False) -> None:
+        self.wrong: list[str] = []
+        self.looks = 0
+        self._secret = os.fsencode(secret)
+        self._cluster = cluster
+        self._closed_is_fine = closed_is_fine
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert not self.wrong, self.wrong[:5]
+        assert self.looks > 0
+
+    def _look(self) -> None:
+        query = "SELECT count(*), count(*) FILTER (WHERE datallowconn) FROM pg_database WHERE datname = %s"
+        with contextlib.closing(self._cluster.connect()) as connection, connection.cursor() as cursor:
+            while not self._stop.wait(0.03):
+                cursor.execute(query, (DATABASE,))
+                there, opened = cursor.fetchone()
+                if there != 1 or (opened != 1 and not self._closed_is_fine):
+                    self.wrong.append(f"{there} database(s) named {DATABASE}, {opened} open")
+                self.looks += 1
+                if self.looks % 5 == 0:
+                    self._arguments()
+
+    def _arguments(self) -> None:
+        for entry in pathlib.Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes()
+                    if self._secret in words:
+                        self.wrong.append(f"the password is an argument of {entry.name}: {words[:80]!r}")
+
+
+class World(System):
+    """A system that tests play on again and again."""
+
+    def __init__(self, folder: pathlib.Path, app_hosts: t.Sequence[str] = ("app1",)) -> None:
+        super().__init__(folder, app_hosts, history=300)
+        self.last: Played | None = None
+        self.quick = QUICK
+        self.root = ROOT
+        self.texts = folder / "played.log"
+
+    # --- a known state ------------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        self.make_folder()
+        self.start_database()
+        for host in self.hosts:
+            host.pm2.start_daemon()
+        self.deploy_first()
+        self.write_inventory(**QUICK)
+
+    def reset(self) -> None:
+        """Release 1.0.0 on a new database, an empty store; nothing remembered, whatever the test before has done."""
+        cluster, roles = self.ready()
+        with contextlib.suppress(Exception):
+            self.stop_clients()
+        for host in self.hosts:
+            host.pm2.start_daemon()
+            host.pm2.run("delete", "all", check=False)
+            for suffix in ("", ".rollback", ".shared"):
+                shutil.rmtree(f"{host.api}{suffix}", ignore_errors=True)
+        for folder in (self.store, self.clients, self.folder / "legacy"):
+            shutil.rmtree(folder, ignore_errors=True)
+        cluster.drop_databases(DATABASE)
+        create_database(cluster, DATABASE, roles, role_settings=False)
+        self.set_variables(**QUICK)
+        kept = {host.name: host.port for host in self.hosts}
+        self.deploy_first()
+        for host in self.hosts:  # the inventory knows the ports of the first time
+            self._move(host, kept[host.name])
+
+    def _move(self, host: AppHost, port: int) -> None:
+        host.pm2.run("delete", "all")
+        text = (host.api / ".env").read_text(encoding="utf-8")
+        (host.api / ".env").write_text(text.replace(f"PORT={host.port}\n", f"PORT={port}\n"), encoding="utf-8")
+        host.port = port
+        host.pm2.start(host.api / "ecosystem.config.js")
+        ports.wait_until(lambda: host.health()[0] == 200, f"a healthy release on {host.name}", 60)
+        host.pm2.run("save")
+
+    def point_then_next(self) -> str:
+        """The state before most rollbacks: a point of 1.0.0, then 1.1.0 with a migration of its own. The point's name."""
+        self.reset()
+        self.play("backup").ok()
+        self.deploy(1, NEXT, NOTE)
+        return self.points()[-1]
+
+    # --- playing ------------------------------------------------------------------------------------------------
+
+    def argv(self, playbook: str, *more: str, **words: t.Any) -> list[str]:
+        given = ["-e", json.dumps(words)] if words else []
+        return [ansible_playbook(), f"playbooks/{playbook}.yml", "-i", str(self.inventory), *given, *more]
+
+    def env(self, fault: str | None = None) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", FAULT))}
+        more = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOWS": "1", "ANSIBLE_NOCOLOR": "1"}
+        return {**kept, **more, **({FAULT: fault} if fault else {})}
+
+    def play(self, playbook: str, *more: str, fault: str | None = None, **words: t.Any) -> Played:
+        """Run a playbook to its end; ``words`` are extra variables, of their own type."""
+        done = subprocess.run(
+            self.argv(playbook, *more, **words),
+            cwd=ROOT,
+            env=self.env(fault),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+            start_new_session=True,
+        )
+        return self._played(done.returncode, done.stdout)
+
+    def _played(self, rc: int, text: str) -> Played:
+        self.last = Played(rc, COLOURS.sub("", text))
+        with self.texts.open("a", encoding="utf-8") as handle:
+            handle.write(self.last.text)
+        assert self.secret not in text, "the database password is in the output"
+        return self.last
+
+    def once(self, component: str, step: str, phase: str, what: str) -> str:
+        """A fault that happens once: whatever goes the same way back is not hit again."""
+        mark = self.folder / "fault"
+        mark.touch()
+        return f"{component}/{step}/{phase}={what}:{mark}"
+
+    @contextlib.contextmanager
+    def stopped_at(self, place: str, playbook: str, *more: str, **words: t.Any) -> t.Iterator[Stopped]:
+        """A playbook that stands still at ``component/step/phase`` while the block runs; what is left of it is killed after."""
+        mark = self.folder / "stopped"
+        mark.unlink(missing_ok=True)
+        log = (self.folder / "stopped.log").open("w+b")
+        process = subprocess.Popen(
+            self.argv(playbook, *more, **words),
+            cwd=ROOT,
+            env=self.env(f"{place}=wait:{mark}"),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        stopped = Stopped(self, process, log, mark)
+        try:
+            ports.wait_until(lambda: mark.exists() or process.poll() is not None, f"{playbook} to reach {place}", TIMEOUT)
+            assert mark.exists(), f"{playbook} ended before {place}:\n{stopped.text()}"
+            yield stopped
+        finally:
+            stopped.kill()
+            mark.unlink(missing_ok=True)
+            log.close()
+
+    # --- what is true, seen from outside ------------------------------------------------------------------------
+
+    @property
+    def secret(self) -> str:
+        """The part of the password that no quoting changes."""
+        return self.ready()[0].password.split(" ")[0]
+
+    def sql(self, query: str, values: t.Any = None, dbname: str = DATABASE) -> list[tuple[t.Any, ...]]:
+        return self.ready()[0].sql(query, values, dbname=dbname)
+
+    def data_version(self) -> str:
+        """Which release's schema the live database has."""
+        fees, note = self.sql(
+            "SELECT to_regclass('fee_rules') IS NOT NULL, EXISTS (SELECT FROM information_schema.columns"
+            " WHERE table_name = 'payments' AND column_name = 'note')"
+        )[0]
+        return BAD if fees else NEXT if note else GOOD
+
+    def versions(self) -> dict[str, str]:
+        """What each host runs, as its answers, PM2's list and the folders of the processes say."""
+        found = {"db1": self.data_version()}
+        for host in self.hosts:
+            status, answer = host.health()
+            found[host.name] = str(answer.get("version") or f"HTTP {status}")
+            on_disk = json.loads((host.api / "package.json").read_text(encoding="utf-8"))["version"]
+            assert on_disk == found[host.name], f"{host.name} answers {found[host.name]}, its folder holds {on_disk}"
+            listed = sorted((each["name"], each["pm2_env"].get("NODE_APP_INSTANCE"), each["pm2_env"]["status"]) for each in host.pm2.jlist())
+            assert listed == [(app.APP_NAME, number, "online") for number in (0, 1)], f"{host.name}: {listed}"
+            here = host.api.stat()
+            for each in host.pm2.jlist():
+                there = os.stat(f"/proc/{each['pid']}/cwd")
+                assert (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino), f"{each['name']} runs in another folder"
+            saved = host.pm2.home / "dump.pm2"
+            names = sorted(each["name"] for each in json.loads(saved.read_text(encoding="utf-8")))
+            assert names == [app.APP_NAME] * 2, f"a reboot would bring up {names}"
+        return found
+
+    def await_healthy(self) -> None:
+        for host in self.hosts:
+            ports.wait_until(lambda host=host: host.health()[0] == 200, f"a healthy release on {host.name}", 60)  # type: ignore[misc]
+
+    def kept(self) -> list[str]:
+        """Databases beside the live one."""
+        return check.other_databases(self.ready()[0].params(), DATABASE)
+
+    def locks(self) -> list[str]:
+        """Whatever says that a run is under way."""
+        found = [str(path) for path in self.store.glob("*/*/.run/lock.json")]
+        for path in self.store.glob("*/*/.run/*/run.json"):
+            if json.loads(path.read_text(encoding="utf-8")).get("state") != "closed":
+                found.append(str(path))
+        return found
+
+    def holds(self) -> list[str]:
+        return [
+            str(path) for path in self.store.glob("*/*/.run/*.state.json") if json.loads(path.read_text(encoding="utf-8")).get("hold")
+        ]
+
+    def all_at(self, version: str, locks: bool = False) -> None:
+        """What must hold after every run."""
+        wanted = dict.fromkeys(["db1", *(host.name for host in self.hosts)], version)
+        found = self.versions()
+        assert found == wanted, f"{found}, expected {wanted}"
+        rows = self.sql("SELECT count(*), bool_and(datallowconn) FROM pg_database WHERE datname = %s", (DATABASE,), "postgres")
+        assert rows == [(1, True)], rows
+        extra = [name for name in self.kept() if "__kept_" not in name]
+        assert not extra or locks, f"left beside the live database: {extra}"
+        if not locks:
+            assert not self.locks(), self.locks()
+            assert not self.holds(), self.holds()
+        self.no_secret_in_files()
+        self.payments_are_safe()
+
+    def payments_are_safe(self) -> None:
+        acks = self.clients / "acks.jsonl"
+        if acks.exists():
+            found = check.check(acks, self.ready()[0].params(), DATABASE)
+            assert found.ok, found.sentence()
+
+    def no_secret_in_files(self) -> None:
+        """The password lies in no file that others could read."""
+        secret = self.secret.encode()
+        for folder, names, files in os.walk(self.folder):
+            names[:] = [name for name in names if name not in ("postgresql", "node_modules")]
+            for name in files:
+                path = os.path.join(folder, name)
+                found = os.lstat(path)
+                if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077 and found.st_size < 5_000_000:
+                    with open(path, "rb") as handle:
+                        assert secret not in handle.read(), f"the password is in {path}, mode {stat.filemode(found.st_mode)}"
+
+    def picture(self, runs: bool = True) -> dict[str, t.Any]:
+        """All that a run without consequences must leave as it is; without ``runs`` it may have written down that it tried."""
+        told: dict[str, t.Any] = {
+            "databases": self.sql(
+                "SELECT oid::bigint, datname, datallowconn, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY 1", dbname="postgres"
+            ),
+            "rows": self.sql("SELECT count(*), max(id) FROM payments"),
+        }
+        for host in self.hosts:
+            told[f"pm2 of {host.name}"] = [
+                (each["name"], each["pm_id"], each["pid"], each["pm2_env"]["status"], each["pm2_env"]["restart_time"])
+                for each in host.pm2.jlist()
+            ]
+            told[f"files of {host.name}"] = _files(host.api.parent, host.api.name)
+        told["store"] = _files(self.store.parent, self.store.name)
+        if not runs:
+            told["store"] = {path: what for path, what in told["store"].items() if "/.run" not in path}
+        return told
+
+    def watching(self, closed_is_fine: bool = False) -> Watcher:
+        return Watcher(self.ready()[0], self.secret, closed_is_fine)
+
+    @contextlib.contextmanager
+    def paying(self, rate: float = 10) -> t.Iterator[None]:
+        """Customers pay all the time; at the end every acknowledged payment is looked up."""
+        self.start_clients(rate)
+        try:
+            ports.wait_until(lambda: self.clients_report().get("acknowledged"), "the first payment", 60)
+            yield
+        finally:
+            self.stop_clients()
+        self.payments_are_safe()
+
+    def await_payments(self, number: int = 10) -> None:
+        """Until customers have paid so often again."""
+        before = self.clients_report().get("acknowledged", 0)
+        ports.wait_until(lambda: self.clients_report().get("acknowledged", 0) >= before + number, f"{number} more payments", 90, 0.2)
+
+
+class Stopped:
+    """A playbook that stands still."""
+
+    def __init__(self, world: World, process: subprocess.Popen[bytes], log: t.IO[bytes], mark: pathlib.Path) -> None:
+        self.world = world
+        self.process = process
+        self.module = 0
+        self._log = log
+        self._mark = mark
+        with contextlib.suppress(OSError, ValueError):
+            self.module = int(mark.read_text(encoding="ascii"))
+
+    def text(self) -> str:
+        self._log.flush()
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL to the controller, its workers and its modules at once."""
+        family = [self.process.pid, *processes.descendants(self.process.pid)]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in family[1:]:
+            processes.signal_pid(pid, signal.SIGKILL)
+        self.process.wait(30)
+        processes.wait_gone(family, 10)
+
+    def kill_controller(self) -> None:
+        """SIGKILL to ansible-playbook and its workers only: the module knows nothing of it."""
+        modules = {self.module, *processes.descendants(self.module)} if self.module else set()
+        family = [pid for pid in processes.descendants(self.process.pid) if pid not in modules]
+        for pid in [self.process.pid, *family]:
+            processes.signal_pid(pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def interrupt(self, signum: int) -> int:
+        """Ctrl-C goes to every process of the terminal, SIGTERM to the controller alone. The exit code."""
+        if signum == signal.SIGINT:
+            os.killpg(self.process.pid, signum)
+        else:
+            self.process.send_signal(signum)
+        return self.process.wait(60)
+
+    def go_on(self) -> None:
+        self._mark.unlink(missing_ok=True)
+
+    def finish(self) -> Played:
+        """Let it go on to its end."""
+        self.go_on()
+        rc = self.process.wait(TIMEOUT)
+        return self.world._played(rc, self.text())
+
+
+def _files(parent: pathlib.Path, prefix: str) -> dict[str, str]:
+    """What lies in the folders whose names begin so: kind, mode and content of everything but node_modules and logs."""
+    found: dict[str, str] = {}
+    for top in sorted(path for path in parent.iterdir() if path.name == prefix or path.name.startswith(f"{prefix}.")):
+        for folder, names, files in os.walk(top):
+            names[:] = sorted(name for name in names if name not in ("node_modules", "logs"))
+            for name in [*names, *files]:
+                path = os.path.join(folder, name)
+                state = os.lstat(path)
+                what = f"{stat.filemode(state.st_mode)} {state.st_ino}"
+                if stat.S_ISREG(state.st_mode):
+                    what += " " + hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
+                elif stat.S_ISLNK(state.st_mode):
+                    what += " " + os.readlink(path)
+                found[path] = what
+    return found
+
+
+def differences(one: t.Mapping[str, t.Any], two: t.Mapping[str, t.Any]) -> list[str]:
+    """Where two pictures differ, for people."""
+    said = []
+    for key in one:
+        if one[key] != two[key]:
+            if isinstance(one[key], dict):
+                changed = [name for name in {*one[key], *two[key]} if one[key].get(name) != two[key].get(name)]
+                said += [f"{key}: {name}: {one[key].get(name)} -> {two[key].get(name)}" for name in sorted(changed)]
+            else:
+                said.append(f"{key}: {one[key]} -> {two[key]}")
+    return said
+
+
+def settle_clock() -> None:
+    """Names of points are seconds: the next one gets another name."""
+    time.sleep(1.1)
+
+
+# Shorter waits than people want; the paths through the code are the same.
+QUICK: dict[str, t.Any] = {
+    "rollback_pm2_probe_successes": 2,
+    "rollback_pm2_stable_seconds": 0.5,
+    "rollback_pm2_wait_seconds": 25,
+}

@@ -1,0 +1,264 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each kind of bad input has its own sentence, and nothing is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import re
+import shutil
+import socket
+import typing as t
+
+import pytest
+
+from tests.e2e.harness import GOOD, NEXT, Played, World, differences
+from tests.lab import processes
+
+WORDS: list[tuple[str, dict[str, t.Any], tuple[str, ...]]] = [
+    ("unknown", {"version": "20230101_000000"}, ("There is no rollback point '20230101_000000'", "{point}")),
+    ("nearly", {"version": "{point}x"}, ("There is no rollback point", "{point}")),
+    ("number", {"version": 2.10}, ("The version must be text, found the float 2.1",)),
+    ("whole", {"version": 20231201}, ("The version must be text, found the int 20231201",)),
+    ("empty", {"version": ""}, ("The version is empty", "rollback_points.yml")),
+    ("blank", {"version": "  "}, ("The version is empty",)),
+    ("null", {"version": None}, ("The version is empty",)),
+    ("list", {"version": ["a"]}, ("The version must be text, found the list",)),
+    ("path", {"version": "../../etc"}, ("'../../etc' is not a safe name",)),
+    ("hidden", {"version": ".run"}, ("'.run' is not a safe name",)),
+    ("template", {"version": "a;rm -rf b"}, ("is not a safe name",)),
+    ("misspelt", {"verison": "{point}"}, ("Unknown extra variable 'verison' (did you mean 'version'?)", "nothing was touched")),
+    ("misspelt-option", {"version": "{point}", "rollback_pm2_prot": 1}, ("'rollback_pm2_prot' (did you mean 'rollback_pm2_port'?)",)),
+    ("backup-that-is-not", {"version": "backup_20231201_120000"}, ("There is no rollback point 'backup_20231201_120000'",)),
+]
+OFTEN = {"unknown", "number", "empty", "path", "misspelt"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [pytest.param(words, said, id=name, marks=[] if name in OFTEN else pytest.mark.full) for name, words, said in WORDS],
+)
+def test_words(deployed: World, words: dict[str, t.Any], said: tuple[str, ...]) -> None:
+    (point,) = deployed.points()
+    given = {key: value.replace("{point}", point) if isinstance(value, str) else value for key, value in words.items()}
+    with untouched(deployed):
+        deployed.play("rollback_full", **given).refused(*[text.replace("{point}", point) for text in said])
+
+
+@contextlib.contextmanager
+def untouched(world: World) -> t.Iterator[None]:
+    before = world.picture()
+    yield
+    found = differences(before, world.picture())
+    assert not found, found[:10]
+    world.all_at(NEXT)
+
+
+def test_an_extra_variables_file_of_awx(deployed: World) -> None:
+    """AWX writes every string with !unsafe; a number has lost its last digit by then and is refused."""
+    path = deployed.folder / "awx-extra-vars"
+    path.write_text("!unsafe 'version': !unsafe '2.10'\n", encoding="utf-8")
+    with untouched(deployed):
+        deployed.play("rollback_full", "-e", f"@{path}").refused("There is no rollback point '2.10'")
+        path.write_text("!unsafe 'version': 2.10\n", encoding="utf-8")
+        deployed.play("rollback_full", "-e", f"@{path}").refused("The version must be text, found the float 2.1")
+        path.write_text("!unsafe 'version': !unsafe ''\n", encoding="utf-8")
+        deployed.play("rollback_full", "-e", f"@{path}").refused("The version is empty")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("playbook", ["rollback_application", "rollback_database", "rollback_emergency", "backup", "undo", "complete"])
+def test_every_playbook_refuses_what_it_does_not_know(deployed: World, playbook: str) -> None:
+    with untouched(deployed):
+        deployed.play(playbook, verison="x").refused("Unknown extra variable 'verison'")
+
+
+def test_a_part_of_the_hosts(deployed: World) -> None:
+    (point,) = deployed.points()
+    with untouched(deployed):
+        deployed.play("rollback_full", "--limit", "app1", version=point).refused("--limit leaves out db1", "allow_partial=true")
+
+
+# --- points that are not what they say --------------------------------------------------------------------------------
+
+
+def flip_byte(path: pathlib.Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x41
+    path.chmod(0o600)
+    path.write_bytes(bytes(data))
+
+
+def cut(path: pathlib.Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def some(folder: pathlib.Path, pattern: str) -> pathlib.Path:
+    """The largest of these files."""
+    return max((path for path in folder.glob(pattern) if path.is_file() and not path.is_symlink()), key=lambda path: path.stat().st_size)
+
+
+DAMAGE: dict[str, t.Callable[[pathlib.Path, pathlib.Path], object]] = {
+    "data changed": lambda db, app: flip_byte(some(db, "postgresql/**/*.dat*")),
+    "data truncated": lambda db, app: cut(some(db, "postgresql/**/*.dat*")),
+    "table of contents truncated": lambda db, app: cut(some(db, "postgresql/**/toc.dat")),
+    "data missing": lambda db, app: some(db, "postgresql/**/*.dat*").unlink(),
+    "data added": lambda db, app: (db / "postgresql" / "more.sql").write_text("DROP TABLE payments;\n"),
+    "manifest of data changed": lambda db, app: flip_byte(db / "postgresql" / "manifest.json"),
+    "checksum of data missing": lambda db, app: (db / "postgresql" / "MANIFEST.sha256").unlink(),
+    "code changed": lambda db, app: (app / "pm2" / "tree" / "src" / "server.js").open("a").write("// more\n"),
+    "code missing": lambda db, app: (app / "pm2" / "tree" / "src" / "server.js").unlink(),
+    "code added": lambda db, app: (app / "pm2" / "tree" / "src" / "more.js").write_text("process.exit(1)\n"),
+    "code linked": lambda db, app: (app / "pm2" / "tree" / "src" / "shadow").symlink_to("/etc/shadow"),
+    "listing changed": lambda db, app: flip_byte(app / "pm2" / "tree.json"),
+    "manifest of code changed": lambda db, app: flip_byte(app / "pm2" / "manifest.json"),
+    "record missing": lambda db, app: (db / "point.json").unlink(),
+    "record truncated": lambda db, app: cut(app / "point.json"),
+    "component missing": lambda db, app: shutil.rmtree(app / "pm2"),
+    "components of different points": lambda db, app: (db / "postgresql").rename(db / "pm2"),
+    "another system": lambda db, app: change(db / "point.json", system="polaris"),
+}
+OFTEN_DAMAGED = {"data truncated", "code changed", "record missing"}
+
+
+def change(path: pathlib.Path, **values: t.Any) -> None:
+    path.chmod(0o600)
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind in OFTEN_DAMAGED else pytest.mark.full) for kind in DAMAGE])
+def test_a_damaged_point_is_refused_before_anything_is_created(deployed: World, kind: str) -> None:
+    (point,) = deployed.points()
+    safe = deployed.folder / "safe-store"
+    shutil.rmtree(safe, ignore_errors=True)
+    shutil.copytree(deployed.store, safe, symlinks=True)
+    try:
+        DAMAGE[kind](deployed.store / "db1" / "demo" / point, deployed.store / "app1" / "demo" / point)
+        before = deployed.picture(runs=False)
+        played = deployed.play("rollback_full", version=point)
+        assert played.rc != 0, played.text
+        assert point in played.flat and "Traceback" not in played.text
+        # What was staged of the sound component is gone again; the live system was not touched at all.
+        found = [line for line in differences(before, deployed.picture(runs=False)) if "api.rollback" not in line and "api.shared" not in line]
+        assert not found, found[:5]
+    finally:
+        shutil.rmtree(deployed.store)
+        safe.rename(deployed.store)
+    deployed.all_at(NEXT)
+
+
+def test_a_point_of_another_server_and_its_list(deployed: World) -> None:
+    """The list shows a damaged point and why, and does not fail."""
+    (point,) = deployed.points()
+    record = deployed.store / "app1" / "demo" / point / "point.json"
+    saved = record.read_bytes()
+    try:
+        cut(record)
+        (row,) = deployed.play("rollback_points", output="json").ok().json()
+        assert row["complete"] is False and row["problems"]
+        deployed.play("rollback_full").refused("No rollback point fits 'latest'")
+    finally:
+        record.write_bytes(saved)
+
+
+# --- PM2 --------------------------------------------------------------------------------------------------------------
+
+
+def test_pm2_under_another_home(deployed: World) -> None:
+    (point,) = deployed.points()
+    with untouched(deployed):
+        played = deployed.play("rollback_full", version=point, rollback_pm2_home="/nonexistent/pm2")
+        played.refused("PM2_HOME /nonexistent/pm2 does not exist")
+
+
+@pytest.mark.full
+def test_pm2_that_does_not_run(deployed: World) -> None:
+    (point,) = deployed.points()
+    host = deployed.hosts[0]
+    host.pm2.stop_daemon()
+    try:
+        played = deployed.play("rollback_full", version=point)
+        played.refused("PM2 is not running", "resurrect")
+        assert host.pm2.daemon_pid is None, "looking started a daemon"
+    finally:
+        host.pm2.start_daemon()
+        host.pm2.run("resurrect")
+        deployed.await_healthy()
+    deployed.all_at(NEXT)
+
+
+@pytest.mark.full
+def test_a_port_that_somebody_else_took(deployed: World) -> None:
+    (point,) = deployed.points()
+    host = deployed.hosts[0]
+    host.pm2.run("stop", "kejayangu-api")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", host.port))
+        other.listen()
+        played = deployed.play("rollback_full", version=point, rollback_pm2_wait_seconds=6)
+        assert played.rc != 0
+        assert str(host.port) in played.flat
+        assert deployed.data_version() == NEXT
+    deployed.play("undo")
+    host.pm2.run("restart", "kejayangu-api", check=False)
+
+
+def test_health_that_never_comes(deployed: World) -> None:
+    """The target boots, and is not what the probes want once it serves: everything goes back, the old one serves."""
+    (point,) = deployed.points()
+    payment = deployed.sql("SELECT max(id) + 1 FROM payments")[0][0]
+    customer = "SELECT min(id) FROM customers"
+    deployed.sql(f"INSERT INTO payments (id, customer_id, amount, provider) OVERRIDING SYSTEM VALUE VALUES (%s, ({customer}), 1, 'stripe')", (payment,))
+    probe = {"name": "a payment of today", "type": "http", "url": f"http://127.0.0.1:{deployed.hosts[0].port}/payments/{payment}"}
+    deployed.set_variables(**{**deployed.quick, "rollback_pm2_wait_seconds": 6}, rollback_pm2_probes=[probe], rollback_postgresql_ledgers=[])
+    try:
+        deployed.play("verify").ok()
+        with deployed.watching():
+            played = deployed.play("rollback_full", version=point)
+        played.refused("It failed, and every host is back at the version it had", "a payment of today")
+        assert played.outcome == "UNDONE"
+        deployed.all_at(NEXT)
+        deployed.play("verify").ok()
+    finally:
+        deployed.set_variables(**deployed.quick)
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_while_one_is_under_way(deployed: World) -> None:
+    (point,) = deployed.points()
+    with deployed.stopped_at("pm2/preflight/before", "rollback_full", version=point, who="amina") as stopped:
+        for playbook in ("rollback_full", "backup"):
+            second = deployed.play(playbook)
+            second.refused("the lock is held by run", "by amina", "still alive", "takeover=")
+        run = re.search(r"takeover=([0-9a-f]{8})", second.flat)
+        assert run is not None
+        wrong = deployed.play("undo", takeover="00000000")
+        wrong.refused("takeover=00000000 was asked for, but the lock is held by run")
+        first: Played = stopped.finish()
+    first.ok()
+    deployed.all_at(GOOD)
+    deployed.play("undo").ok()
+    deployed.all_at(NEXT)
+
+
+@pytest.mark.full
+def test_taking_over_from_a_run_that_lives(deployed: World) -> None:
+    """The one that lost the lock does nothing more, and says so."""
+    (point,) = deployed.points()
+    with deployed.stopped_at("pm2/preflight/before", "rollback_full", version=point) as stopped:
+        locks = sorted(deployed.store.glob("*/*/.run/lock.json"))
+        run = json.loads(locks[0].read_text(encoding="utf-8"))["run"]
+        processes.signal_pid(stopped.module, 9)  # its module would keep the flock
+        stopped.go_on()
+        over = deployed.play("undo", takeover=run)
+        loser = stopped.finish()
+    assert loser.rc != 0
+    deployed.play("undo").ok() if over.rc else None
+    deployed.all_at(NEXT)

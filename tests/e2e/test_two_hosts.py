@@ -1,0 +1,57 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two application hosts and one database: all of them go, or none, and one that cannot go back stops nobody."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from tests.e2e.conftest import make_world
+from tests.e2e.harness import GOOD, NEXT, World
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def two() -> t.Iterator[World]:
+    for made in make_world("app1", "app2"):
+        made.play("backup").ok()
+        made.deploy(1, NEXT, "ALTER TABLE payments ADD COLUMN note text;")
+        yield made
+
+
+def test_all_go_and_all_come_back(two: World) -> None:
+    two.all_at(NEXT)
+    with two.watching():
+        two.play("rollback_full").ok()
+        two.all_at(GOOD)
+        two.play("undo").ok()
+    two.all_at(NEXT)
+
+
+@pytest.mark.parametrize("step", ["stage", "leave", "flip", "start"])
+def test_one_host_fails_and_all_go_back(two: World, step: str) -> None:
+    fault = two.once("pm2", step, "during", "fail")
+    played = two.play("rollback_full", fault=fault)
+    assert not (two.folder / "fault").exists()
+    played.refused("It failed")
+    two.all_at(NEXT)
+
+
+def test_a_host_that_cannot_go_back_stops_nobody(two: World) -> None:
+    lost = two.hosts[1]
+    with two.stopped_at("postgresql/swap/during", "rollback_full") as stopped:
+        lost.pm2.stop_daemon()
+        played = stopped.finish()
+    played.refused("app2", "undo.yml")
+    assert played.outcome == "HOSTS LEFT BEHIND"
+    assert two.data_version() == NEXT, "the database waits for a host that cannot go back"
+    assert two.hosts[0].health()[1].get("version") == NEXT
+    lost.pm2.start_daemon()
+    lost.pm2.run("resurrect")
+    repaired = two.play("undo")
+    repaired.ok()
+    two.all_at(NEXT)
