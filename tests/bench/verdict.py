@@ -1,0 +1,89 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The aims, and whether this run met them. A missed aim is said aloud; it is no error of the benchmark. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from tests.bench.stats import Records, ratio, total
+from tests.bench.table import number
+
+SHORTER = 200.0
+AT_SCALE = 100
+FLAT = 1.5
+STAGING = 1.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """``met`` is None where this run cannot tell."""
+
+    what: str
+    measured: str
+    aim: str
+    met: bool | None
+    why: str = ""
+
+    def word(self) -> str:
+        return {True: "met", False: "NOT MET", None: "not judged"}[self.met]
+
+    def to_json(self) -> dict[str, t.Any]:
+        return dataclasses.asdict(self)
+
+
+def database(records: Records, scale: int, small: int) -> list[Verdict]:
+    """What was promised about databases."""
+    ours = records.median("ours", "outage")
+    shorter = ratio(records.median("team", "outage"), ours)
+    found = [
+        Verdict(
+            "database outage, team's procedure / ours",
+            f"{number(shorter)} x" if shorter is not None else "not measured",
+            f">= {SHORTER:.0f} x, scale {AT_SCALE}",
+            None if shorter is None or scale != AT_SCALE else shorter >= SHORTER,
+            "" if scale == AT_SCALE else f"this was scale {scale}; it grows with size: make bench SCALE={AT_SCALE}",
+        )
+    ]
+    growth = ratio(ours, records.median("small", "outage"))
+    found.append(
+        Verdict(
+            f"our outage at scale {scale} / at scale {small}",
+            f"{number(growth)} x" if growth is not None else "not measured",
+            f"<= {FLAT} x (flat)",
+            None if growth is None or scale <= small else growth <= FLAT,
+        )
+    )
+    rival = total(records.median("parallel", "restore"), records.median("parallel", "check"))
+    staging = ratio(records.median("ours", "staging"), rival)
+    found.append(
+        Verdict(
+            "staging / (pg_restore -j + content check)",
+            f"{number(staging)} x" if staging is not None else "not measured",
+            f"<= {STAGING} x",
+            None if staging is None else staging <= STAGING,
+        )
+    )
+    return found
+
+
+def application(records: Records) -> list[Verdict]:
+    """What was promised about applications: none of the requests of any run may fail."""
+    found = []
+    for method, what in (("ours", "failed requests of ours, good target"), ("ours-bad", "failed requests of ours, bad target")):
+        failed = records.get(method, "failed")
+        asked = records.get(method, "requests")
+        measured = f"{failed.high:.0f} at most, {sum(asked.values):.0f} sent" if failed and asked else "not measured"
+        found.append(Verdict(what, measured, "0 in every run", None if failed is None else failed.high == 0))
+    intact = records.get("ours-bad", "untouched")
+    found.append(
+        Verdict(
+            "old workers untouched by a bad target",
+            f"{sum(intact.values):.0f} of {len(intact.values)} runs" if intact else "not measured",
+            "every run",
+            None if intact is None else intact.low == 1,
+        )
+    )
+    return found
