@@ -41,4 +41,5 @@ class FilterModule:
             "plan_report": _report.plan_report,
             "misfits": _report.misfits,
             "notices": _report.notices,
+            "lost_hosts": _report.lost_hosts,
         }

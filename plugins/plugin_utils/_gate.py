@@ -40,8 +40,9 @@ def check_version(version: t.Any) -> str:
             "or leave the variable out altogether to mean the latest."
         )
     if not isinstance(version, str):
+        kind = next((plain.__name__ for plain in (bool, int, float, list, dict) if isinstance(version, plain)), "value")
         raise RollbackError(
-            f"The version must be text, found the {type(version).__name__} {version!r}: a survey or JSON changed its type, and "
+            f"The version must be text, found the {kind} {version!r}: a survey or JSON changed its type, and "
             f"digits may already be lost. Name points so that they cannot be numbers (v{version}, 20231201_120000), and in JSON put quotes around it."
         )
     return check_name("The version", str(version))
