@@ -138,7 +138,12 @@ def application(records: Records, facts: t.Mapping[str, t.Any], runs: int) -> li
     lines += table.paragraph("A broken release throws when it boots. The trial on a spare port, which refuses it before, is off.", "")
     staging = records.get("ours", "staging")
     if staging:
-        lines.append(f"Before it, unnoticed: pm2_rollback state=staged with a trial on a spare port, {table.number(staging.median)} s.")
+        steps = " ".join(_steps(records, "switch")).strip()
+        lines += table.paragraph(
+            f"Before the switch of ours, unnoticed: state=staged with a trial on a spare port, {table.number(staging.median)} s. "
+            f"The steps of its command: {steps or 'not told'}.",
+            "",
+        )
     return lines
 
 

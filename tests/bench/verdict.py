@@ -75,7 +75,7 @@ def application(records: Records) -> list[Verdict]:
     for method, what in (("ours", "failed requests of ours, good target"), ("ours-bad", "failed requests of ours, bad target")):
         failed = records.get(method, "failed")
         asked = records.get(method, "requests")
-        measured = f"{failed.high:.0f} at most, {sum(asked.values):.0f} sent" if failed and asked else "not measured"
+        measured = f"max {failed.high:.0f}; {sum(asked.values):.0f} sent" if failed and asked else "not measured"
         found.append(Verdict(what, measured, "0 in every run", None if failed is None else failed.high == 0))
     intact = records.get("ours-bad", "untouched")
     found.append(

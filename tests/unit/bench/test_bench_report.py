@@ -92,14 +92,15 @@ def test_the_whole_report_fits_into_100_columns() -> None:
             records.add(method, measure, 12345.678)
     for step in ("preflight", "create", "load", "analyze", "compare", "seal"):
         records.add("ours", f"staging: {step}", 1.0)
+    switches = filled(ours__staging=3.0)
     for method, name in report.SWITCHES:
         for measure in ("failed", "requests", "outage", "command", "exit code"):
-            records.add(method, measure, 1234.5)
-        records.add(method, "serving", 0)
+            switches.add(method, measure, 1234.5)
+        switches.add(method, "serving", 0)
     records.note("word " * 60)
     facts: dict[str, t.Any] = {"bytes": {"shop": 1.58e9, "small": 3e7}, "node": "20.20.2", "pm2": "7.0.4", "rate": 50}
-    lines = report.database(records, facts, 5) + report.application(records, facts, 5) + report.notes(records)
-    lines += report.verdicts([*verdict.database(records, 100, 1), *verdict.application(records)])
+    lines = report.database(records, facts, 5) + report.application(switches, facts, 5) + report.notes(records)
+    lines += report.verdicts([*verdict.database(records, 100, 1), *verdict.application(switches)])
     assert max(len(line) for line in lines) <= table.WIDTH
     text = "\n".join(lines)
     assert "load 1.00, analyze 1.00" in text
