@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import hashlib
 import os
@@ -39,13 +40,25 @@ def check_version(version: t.Any) -> str:
             "The version is empty. Give the name of a point such as -e version=20231201_120000 (rollback_points.yml lists them), "
             "or leave the variable out altogether to mean the latest."
         )
+    if isinstance(version, int) and _moment(version):
+        return _moment(version)
     if not isinstance(version, str):
         kind = next((plain.__name__ for plain in (bool, int, float, list, dict) if isinstance(version, plain)), "value")
         raise RollbackError(
             f"The version must be text, found the {kind} {version!r}: a survey or JSON changed its type, and "
-            f"digits may already be lost. Name points so that they cannot be numbers (v{version}, 20231201_120000), and in JSON put quotes around it."
+            f"digits may already be lost. Name points so that they cannot be numbers (v{version}), and in JSON put quotes around it."
         )
     return check_name("The version", str(version))
+
+
+def _moment(number: int) -> str:
+    """YAML, and so AWX, reads 20231201_120000 as the number 20231201120000: of a whole second nothing is lost. Empty for other numbers."""
+    text = str(int(number))
+    try:
+        datetime.datetime.strptime(text, "%Y%m%d%H%M%S")
+    except ValueError:
+        return ""
+    return f"{text[:8]}_{text[8:]}" if len(text) == 14 else ""
 
 
 def check_extra_variables(found: t.Iterable[str], known: t.Iterable[str]) -> None:

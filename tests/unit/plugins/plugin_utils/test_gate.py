@@ -127,6 +127,16 @@ def test_what_a_run_took_over_on_the_same_way_is_taken_back_with_it() -> None:
     assert _gate.last_rollback([{**older, "outcome": "done"}, runs[2]]).runs == ["r"]
 
 
+@pytest.mark.parametrize("number", [2.1, 20231201, 202312011200, 20231301120000, 2023120112000, 0, True])
+def test_a_number_is_refused(number: t.Any) -> None:
+    with pytest.raises(RollbackError, match="must be text"):
+        _gate.check_version(number)
+
+
+def test_a_moment_that_yaml_made_a_number_is_still_that_moment() -> None:
+    assert _gate.check_version(20231201120000) == "20231201_120000"
+
+
 def test_one_process_has_one_run_id_per_intent() -> None:
     me = {"machine_id": "m", "boot_id": "b", "pid": 1, "started": "2", "host": "h"}
     assert _gate.run_id_of(me, "full", "v1") == _gate.run_id_of(dict(reversed(me.items())), "full", "v1")
