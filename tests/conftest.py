@@ -5,11 +5,30 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
+
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "playbooks" / "collections"))
 sys.path.insert(0, str(ROOT))
 
 pytest_plugins = ["tests.lab.fixtures"]
+
+FULL = os.environ.get("FULL", "") not in ("", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: part of a whole matrix of failures; without FULL=1 one of each kind is played")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without FULL=1 the rest of the matrices is left out, not skipped: all of it takes over an hour."""
+    if FULL:
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    if left_out:
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)

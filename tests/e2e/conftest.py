@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One system for all tests of the playbooks; each test begins in a state that it names.
 
-``FULL=1`` (or REQUIRE_ALL=1, as CI has it) plays the whole matrix of failures, otherwise a part of it that has one of each kind.
+``FULL=1`` plays the whole matrix of failures, otherwise a part of it that has one of each kind.
 """
 
 from __future__ import annotations
@@ -20,23 +20,6 @@ from tests.e2e.harness import NEXT, World
 from tests.lab.fixtures import unavailable
 from tests.lab.node import NodeMissing
 from tests.lab.postgres import Missing
-
-FULL = os.environ.get("FULL", "") not in ("", "0") or os.environ.get("REQUIRE_ALL") == "1"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: part of the whole matrix; runs with FULL=1 or REQUIRE_ALL=1")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without FULL=1 the rest of the matrix is left out, not skipped: it would take a quarter of an hour."""
-    if FULL:
-        return
-    left_out = [item for item in items if item.get_closest_marker("full")]
-    if left_out:
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=left_out)
-
 
 def make_world(*app_hosts: str) -> t.Iterator[World]:
     # Short, for PM2's sockets, and not below pytest's own folders, which the database server's user cannot enter.

@@ -4,7 +4,7 @@
 """kill -9 before, during and after every step that the code declares, then the same command again, then the way back.
 
 The steps come from the code, so a new one is killed without anybody thinking of it. As operator on 15 and as superuser
-on 18, and after a step only where no other follows; everything with ALL_KILLS=1.
+on 18, and after a step only where no other follows; everything with FULL=1.
 """
 
 from __future__ import annotations
@@ -28,26 +28,24 @@ from .restore_helpers import Shop, answer
 
 PHASES = ("before", "during", "after")
 PROFILES = ("superuser", "owner")
-ALL = os.environ.get("ALL_KILLS") == "1"
+ALL = os.environ.get("FULL", "") not in ("", "0")
 
 
 _numbers = itertools.count(1)
 _shops: dict[tuple[int, str], Shop] = {}
 
 
-@pytest.fixture(params=PROFILES)
+@pytest.fixture(params=PROFILES if ALL else ("usual profile",))
 def shop(request: pytest.FixtureRequest, cluster: Cluster, roles: Roles, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """One shop for all tests that leave it as they found it; a fresh one after a failure."""
-    usual = "owner" if cluster.major < 18 else "superuser"
-    if request.param != usual and not ALL:
-        pytest.skip("with ALL_KILLS=1")
-    known = _shops.get((cluster.major, request.param))
+    profile = request.param if ALL else "owner" if cluster.major < 18 else "superuser"
+    known = _shops.get((cluster.major, profile))
     if known is None or list(known.family()) != [known.name]:
-        name = create_database(cluster, f"kill_{request.param}_{next(_numbers)}_{os.getpid()}", roles)
-        operator = roles.operator if request.param == "owner" else None
+        name = create_database(cluster, f"kill_{profile}_{next(_numbers)}_{os.getpid()}", roles)
+        operator = roles.operator if profile == "owner" else None
         known = Shop(cluster, roles, name, tmp_path_factory.mktemp("store"), operator).fill()
         known.snapshot()
-        _shops[cluster.major, request.param] = known
+        _shops[cluster.major, profile] = known
     return known
 
 

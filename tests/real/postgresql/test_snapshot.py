@@ -294,7 +294,8 @@ BAD: dict[str, tuple[dict[str, t.Any], str]] = {
 def test_bad_input(super_shop: Shop, what: str) -> None:
     options, expected = BAD[what]
     if what == "codec" and super_shop.ok("pg_snapshot", check=True, version="x")["actions"][0].find("gzip") < 0:
-        pytest.skip("this pg_dump has the codec")
+        super_shop.ok("pg_snapshot", check=True, version="x", compress="lz4")  # this pg_dump has the codec, so nothing is bad about it
+        return
     said = super_shop.refused("pg_snapshot", **{"version": super_shop.version, **options})
     assert expected in said["msg"]
     assert not (super_shop.store / "shop" / super_shop.version).exists()
