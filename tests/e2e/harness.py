@@ -368,7 +368,7 @@ class World(System):
             told[f"files of {host.name}"] = _files(host.api.parent, host.api.name)
         told["store"] = _files(self.store.parent, self.store.name)
         if not runs:
-            told["store"] = {path: what for path, what in told["store"].items() if "/.run" not in path}
+            told["store"] = {path: what for path, what in told["store"].items() if "/.run" not in path and not what.startswith("d")}
         return told
 
     def watching(self, closed_is_fine: bool = False) -> Watcher:

@@ -34,7 +34,7 @@ def test_database_alone_again_after_it_was_written_to(deployed: World) -> None:
     (point,) = deployed.points()
     deployed.play("rollback_full", version=point).ok()
     customers = "SELECT count(*) FROM customers WHERE phone = '+254799999999'"
-    deployed.sql("UPDATE customers SET phone = '+254799999999' WHERE id = (SELECT min(id) FROM customers)")
+    deployed.sql("UPDATE customers SET phone = '+254799999999' WHERE phone = (SELECT min(phone) FROM customers)")
     first = oid(deployed)
     same = deployed.play("rollback_database", version=point).ok()
     assert same.changed == 0 and oid(deployed) == first
