@@ -60,7 +60,7 @@ def run_report(
     found = answers(hostvars, gate["hosts"], components or gate["components"])
     failure, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "unhealthy"))
     lost = lost_hosts(hostvars, gate["hosts"])
-    rows = rows_of(found, "undo" if outcome in ("undone", "lost") or intent == "undo" else "flip")
+    rows = rows_of(found, "undo" if outcome in ("undone", "lost", "failed") or intent == "undo" else "flip")
     report: dict[str, t.Any] = {
         "system": system,
         "intent": intent,
