@@ -280,11 +280,12 @@ def misfits(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components:
 def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], inventory: str = "") -> list[str]:
     """What a list of points says first: what is held closed, and runs that did not finish, each with the command that ends it."""
     texts: list[str] = []
+    held: list[str] = []
     undo, seen = f"ansible-playbook undo.yml {inventory}".strip(), set()
     for host in hosts:
         info = hostvars[host].get("transaction_info") or {}
         for hold in info.get("holds") or []:
-            texts.append(
+            held.append(
                 f"{hold.get('component')} on {host} answers 503 since {hold.get('since')} (deadline {_moment(hold.get('deadline'))}). End it: {undo}"
             )
         for run in [info.get("lock"), *(info.get("unfinished") or [])]:
@@ -292,4 +293,4 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], inventory: 
                 seen.add(run["run"])
                 texts.append(f"Run {run['run']} ({run.get('intent')} to {run.get('version')}, by {run.get('who')}) did not finish or is under way. "
                              f"The same command again finishes it; {undo} takes it back.")  # fmt: skip
-    return texts
+    return held + texts

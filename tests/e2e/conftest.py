@@ -21,6 +21,7 @@ from tests.lab.fixtures import unavailable
 from tests.lab.node import NodeMissing
 from tests.lab.postgres import Missing
 
+
 def make_world(*app_hosts: str) -> t.Iterator[World]:
     # Short, for PM2's sockets, and not below pytest's own folders, which the database server's user cannot enter.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-e2e-"))

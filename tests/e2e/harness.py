@@ -287,7 +287,9 @@ class World(System):
             found[host.name] = str(answer.get("version") or f"HTTP {status}")
             on_disk = json.loads((host.api / "package.json").read_text(encoding="utf-8"))["version"]
             assert on_disk == found[host.name], f"{host.name} answers {found[host.name]}, its folder holds {on_disk}"
-            listed = sorted((each["name"], each["pm2_env"].get("NODE_APP_INSTANCE"), each["pm2_env"]["status"]) for each in host.pm2.jlist())
+            listed = sorted(
+                (each["name"], each["pm2_env"].get("NODE_APP_INSTANCE"), each["pm2_env"]["status"]) for each in host.pm2.jlist()
+            )
             assert listed == [(app.APP_NAME, number, "online") for number in (0, 1)], f"{host.name}: {listed}"
             here = host.api.stat()
             for each in host.pm2.jlist():
@@ -315,9 +317,7 @@ class World(System):
         return found
 
     def holds(self) -> list[str]:
-        return [
-            str(path) for path in self.store.glob("*/*/.run/*.state.json") if json.loads(path.read_text(encoding="utf-8")).get("hold")
-        ]
+        return [str(path) for path in self.store.glob("*/*/.run/*.state.json") if json.loads(path.read_text(encoding="utf-8")).get("hold")]
 
     def all_at(self, version: str, locks: bool = False) -> None:
         """What must hold after every run."""
@@ -356,7 +356,8 @@ class World(System):
         """All that a run without consequences must leave as it is; without ``runs`` it may have written down that it tried."""
         told: dict[str, t.Any] = {
             "databases": self.sql(
-                "SELECT oid::bigint, datname, datallowconn, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY 1", dbname="postgres"
+                "SELECT oid::bigint, datname, datallowconn, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY 1",
+                dbname="postgres",
             ),
             "rows": self.sql("SELECT count(*), max(id) FROM payments"),
         }

@@ -146,7 +146,9 @@ def test_a_damaged_point_is_refused_before_anything_is_created(deployed: World, 
         assert played.rc != 0, played.text
         assert point in played.flat and "Traceback" not in played.text
         # What was staged of the sound component is gone again; the live system was not touched at all.
-        found = [line for line in differences(before, deployed.picture(runs=False)) if "api.rollback" not in line and "api.shared" not in line]
+        found = [
+            line for line in differences(before, deployed.picture(runs=False)) if "api.rollback" not in line and "api.shared" not in line
+        ]
         assert not found, found[:5]
     finally:
         shutil.rmtree(deployed.store)
@@ -217,7 +219,9 @@ def test_health_that_never_comes(deployed: World) -> None:
     insert = "INSERT INTO payments (customer_id, amount, provider) SELECT id, 1, 'stripe' FROM customers LIMIT 1 RETURNING id"
     ((payment,),) = deployed.sql(insert)
     probe = {"name": "a payment of today", "type": "http", "url": f"http://127.0.0.1:{deployed.hosts[0].port}/payments/{payment}"}
-    deployed.set_variables(**{**deployed.quick, "rollback_pm2_wait_seconds": 6}, rollback_pm2_probes=[probe], rollback_postgresql_ledgers=[])
+    deployed.set_variables(
+        **{**deployed.quick, "rollback_pm2_wait_seconds": 6}, rollback_pm2_probes=[probe], rollback_postgresql_ledgers=[]
+    )
     try:
         deployed.play("verify").ok()
         with deployed.watching():

@@ -51,7 +51,9 @@ def test_application_alone_needs_the_schema_that_belongs_to_it(deployed: World) 
     (point,) = deployed.points()
     before = deployed.picture(runs=False)
     refused = deployed.play("rollback_application", version=point)
-    refused.refused(f"{point} does not fit what would stay", "the schema of kejayangu on db1 has changed", "note", "accept_schema_change=true")
+    refused.refused(
+        f"{point} does not fit what would stay", "the schema of kejayangu on db1 has changed", "note", "accept_schema_change=true"
+    )
     assert not differences(before, deployed.picture(runs=False))
     deployed.all_at(NEXT)
 

@@ -129,7 +129,14 @@ class Backend:
         at_version, drift = self.releases.at_version(target)
         told: Result = {"version": version, "release": target.release, "at_version": at_version, "drift": drift}
         if at_version:
-            return {**told, "changed": False, "msg": f"{app.name} is at {version} already; nothing to stage"}
+            scene = look(app)
+            serves = runs(app, scene, self.releases.live_tree(), app.customised(live)) and not (scene.green or scene.hold)
+            if serves and not self.releases.state().get("switch"):
+                return {**told, "changed": False, "msg": f"{app.name} is at {version} already; nothing to stage"}
+            # The files are there, but whoever put them there did not come to the end: there is still something to do.
+            steps = plan(app, scene, {**self.releases.live_record(), "version": version}, app.customised(live))
+            said = f"the files of {app.name} are at {version} already, but it does not run from there yet"
+            return {**told, "at_version": False, "changed": False, "msg": said, "plan": steps}
         definition = self.wanted_definition(target, live)
         app.port(definition)
         ready = self.releases.staged(target)
