@@ -131,7 +131,7 @@ def _is_count(value: t.Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def check_identity(value: dict[str, t.Any], path: str, system: str, version: str, component: str) -> None:
+def check_identity(value: dict[str, t.Any], path: str, system: str, version: str, component: str | None) -> None:
     """Refuse what was written by a later format, or for another system, version or component."""
     if value.get("format") != FORMAT:
         raise RollbackError(

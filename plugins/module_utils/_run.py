@@ -35,7 +35,9 @@ class Paths:
 
     def __init__(self, store: str, system: str, group: str | None = None) -> None:
         if not os.path.isabs(store):
-            raise RollbackError(f"The store {store!r} is not an absolute path. Set rollback_store to a folder such as /var/lib/payops-rollback.")
+            raise RollbackError(
+                f"The store {store!r} is not an absolute path. Set rollback_store to a folder such as /var/lib/payops-rollback."
+            )
         self.store = store
         self.group = group
         self.system = os.path.join(store, check_name("The system name", system))
@@ -220,7 +222,7 @@ def fault(component: str, step: str, phase: str) -> None:
     if what == "fail":
         raise RollbackError(f"Broken on purpose at {wanted} ({FAULT_VARIABLE}).")
     if what.startswith("wait:"):
-        path = what[len("wait:"):]
+        path = what[len("wait:") :]
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(f"{os.getpid()}\n")
         deadline = time.monotonic() + 120

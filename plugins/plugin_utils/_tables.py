@@ -248,9 +248,14 @@ def _rows_table(rows: dict[str, t.Any], width: int) -> list[str]:
 
 def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
     """What a run did; see the filter's documentation for the input."""
-    outcome = {"done": "DONE", "unchanged": "DONE", "undone": "UNDONE", "failed": "FAILED", "stopped": "STOPPED", "lost": "HOSTS LEFT BEHIND"}.get(
-        str(result.get("outcome")), str(result.get("outcome") or "?")
-    )
+    outcome = {
+        "done": "DONE",
+        "unchanged": "DONE",
+        "undone": "UNDONE",
+        "failed": "FAILED",
+        "stopped": "STOPPED",
+        "lost": "HOSTS LEFT BEHIND",
+    }.get(str(result.get("outcome")), str(result.get("outcome") or "?"))
     versions = " -> ".join(clean(result[key]) for key in ("from", "to") if result.get(key))
     title = f"{outcome}: {result.get('intent') or 'rollback'} of {result.get('system') or '?'}"
     outage = result.get("outage_ms")

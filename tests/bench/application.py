@@ -10,6 +10,7 @@ Every switch goes to that one of two good releases which is not live, or to one 
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import shutil
 import signal
@@ -51,7 +52,8 @@ def counted(acks: t.Sequence[Ack], failures: t.Sequence[Failure], begin: float, 
     bad = [failure for failure in failures if failure.time >= begin]
     errors: dict[str, int] = {}
     for failure in bad:
-        errors[failure.error] = errors.get(failure.error, 0) + 1
+        name = f"{failure.error} ({'new' if failure.new_connection else 'kept'} connection)"
+        errors[name] = errors.get(name, 0) + 1
     answered = len([mark for mark in good if mark >= begin])
     return Seen(answered + len(bad), len(bad), errors, outage(good, begin, end), command, code)
 
@@ -163,6 +165,22 @@ class Application:
         }
         return call.module("pm2_rollback", {**options, **more}, fails)
 
+    def _fresh(self) -> str:
+        """The rivals' daemon anew: PM2 forgets workers that crashed while it reloaded, and they would answer in the next run."""
+        host = self.rivals
+        host.pm2.stop_daemon()
+        host.pm2.start_daemon()
+        if self._installed not in GOOD:
+            self._put(host, GOOD[0])
+        host.pm2.start(host.api / "ecosystem.config.js")
+        self._wait(host, self._installed)
+        return self._other(host)
+
+    @property
+    def _installed(self) -> str:
+        """The version of the files on the rivals' host, whatever runs."""
+        return str(json.loads((self.rivals.api / "package.json").read_text(encoding="utf-8"))["version"])
+
     def _pids(self, host: AppHost) -> dict[int, int]:
         return {each["pid"]: each["pm2_env"]["restart_time"] for each in host.pm2.apps(app.APP_NAME)}
 
@@ -202,6 +220,8 @@ class Application:
         }
         for name, value in values.items():
             self.records.add(method, name, float(value))
+        for error, count in seen.errors.items():
+            self.records.add(method, f"failed: {error}", float(count))
 
     # --- methods --------------------------------------------------------------------------------------------------------
 
@@ -235,19 +255,17 @@ class Application:
         self.records.add("ours-bad", "untouched", float(bool(before) and self._pids(self.ours) == before))
 
     def _reload(self) -> None:
-        target = self._other(self.rivals)
+        target = self._fresh()
         self._put(self.rivals, target)
         self._switch("reload", self.rivals, target, lambda: self._pm2("reload", app.APP_NAME))
-        self._wait(self.rivals, target)
 
     def _recreate(self) -> None:
-        target = self._other(self.rivals)
+        target = self._fresh()
         self._put(self.rivals, target)
         self._switch("recreate", self.rivals, target, self._delete_and_start)
-        self._wait(self.rivals, target)
 
     def _manual(self) -> None:
-        target = self._other(self.rivals)
+        target = self._fresh()
         api = self.rivals.api
         backup = api / "rollback-versions" / "backup_bench"
         shutil.rmtree(backup, ignore_errors=True)
@@ -269,17 +287,12 @@ class Application:
             return self._pm2("restart", app.APP_NAME) or code
 
         self._switch("manual", self.rivals, target, command)
-        self._wait(self.rivals, target)
 
     def _reload_bad(self) -> None:
+        self._fresh()
         live = self._version(self.rivals)
         self._put(self.rivals, BAD)
-        try:
-            self._switch("reload-bad", self.rivals, live, lambda: self._pm2("reload", app.APP_NAME))
-        finally:
-            self._put(self.rivals, live or GOOD[0])
-            self._delete_and_start()
-            self._wait(self.rivals, live or GOOD[0])
+        self._switch("reload-bad", self.rivals, live, lambda: self._pm2("reload", app.APP_NAME))
 
     def _pm2(self, *words: str) -> int:
         return self.rivals.pm2.run(*words, check=False).returncode

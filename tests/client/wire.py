@@ -66,7 +66,7 @@ class Connection:
             line = (await self._reader.readline()).decode("latin-1").strip()
             if not line:
                 return int(first[1]), headers
-            name, _, value = line.partition(":")
+            name, unused, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
 
     async def _chunks(self) -> bytes:

@@ -156,7 +156,9 @@ class Story:
         for error, number in during["errors"].items():
             screen.note(f"  during the rollback: {number} x {error}")
         # A measurement, not a verdict: on a machine that is busy with other things every second is longer.
-        met = "met" if during["outage_seconds"] <= AIM_OUTAGE else f"missed; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        met = (
+            "met" if during["outage_seconds"] <= AIM_OUTAGE else f"missed; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        )
         screen.note(f"outage of the rollback as the clients saw it: {during['outage_seconds']} s (aim: {AIM_OUTAGE:g} s, {met})")
         if self.stage.cluster is not None:
             found = check.check(self.stage.clients / "acks.jsonl", self.stage.cluster.params(), DATABASE)

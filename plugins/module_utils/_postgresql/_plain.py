@@ -45,7 +45,9 @@ OWNER = re.compile(rf"\s*ALTER\s.+\sOWNER\s+TO\s+({NAME})\s*;\s*\Z", re.IGNORECA
 GRANTEE = re.compile(rf"\s*(?:GRANT|REVOKE)\s.+\s(?:TO|FROM)\s+({NAME})(?:\s+WITH\s+GRANT\s+OPTION)?\s*;\s*\Z", re.IGNORECASE | re.DOTALL)
 
 DEFAULTS = re.compile(rf"\s*ALTER\s+DEFAULT\s+PRIVILEGES\s+FOR\s+ROLE\s+({NAME})\s", re.IGNORECASE)
-DEFAULTS_FOR = re.compile(rf"\s*ALTER\s+DEFAULT\s+PRIVILEGES\s.*\s(?:TO|FROM)\s+({NAME})(?:\s+WITH\s+GRANT\s+OPTION)?\s*;\s*\Z", re.I | re.S)
+DEFAULTS_FOR = re.compile(
+    rf"\s*ALTER\s+DEFAULT\s+PRIVILEGES\s.*\s(?:TO|FROM)\s+({NAME})(?:\s+WITH\s+GRANT\s+OPTION)?\s*;\s*\Z", re.I | re.S
+)
 NAMES_OWNER = (OWNER, DEFAULTS)
 NAMES_GRANTEE = (GRANTEE, DEFAULTS_FOR)
 
@@ -217,7 +219,9 @@ def check_ends(path: str) -> None:
     if b"\0" in head or head.startswith(b"PGDMP"):
         raise RollbackError(f"{path} is no plain SQL. Take it with pg_snapshot, or restore it by hand.")
     if TRAILER not in tail:
-        raise RollbackError(f"{path} lacks the line '{TRAILER.decode()}' at its end: it is cut off or is no whole database. It was not run.")
+        raise RollbackError(
+            f"{path} lacks the line '{TRAILER.decode()}' at its end: it is cut off or is no whole database. It was not run."
+        )
 
 
 def mapped(statement_line: str, roles: t.Mapping[str, str]) -> str:
@@ -244,9 +248,10 @@ def rewrite(looked: Looked, target: str, roles: t.Mapping[str, str]) -> None:
     """A copy with roles replaced; strings, function bodies and COPY data stay as they are. It is read by the same rules once
     more, so what is run is what was looked at, whoever writes to the original meanwhile."""
     lexer = Lexer()
-    with open(looked.path, encoding="utf-8", errors="surrogateescape", newline="\n") as source, open(
-        target, "w", encoding="utf-8", errors="surrogateescape", newline="\n"
-    ) as out:
+    with (
+        open(looked.path, encoding="utf-8", errors="surrogateescape", newline="\n") as source,
+        open(target, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as out,
+    ):
         for line in source:
             outside = not lexer.copying and not lexer.state and not lexer.statement.strip()
             ended = lexer.feed(line)
@@ -316,10 +321,14 @@ class Borrowed:
                 return
 
 
-def load(cli: Cli, borrowed: _connection.Server, psql: str | None, looked: Looked, scratch: str, name: str, roles: t.Mapping[str, str]) -> None:
+def load(
+    cli: Cli, borrowed: _connection.Server, psql: str | None, looked: Looked, scratch: str, name: str, roles: t.Mapping[str, str]
+) -> None:
     """Run the dump in one transaction, in the staged database, as a role without superuser rights."""
     if psql is None:
-        raise RollbackError("psql of the server's major version is needed to run a plain SQL dump. Install it, or set bin_dir to its folder.")
+        raise RollbackError(
+            "psql of the server's major version is needed to run a plain SQL dump. Install it, or set bin_dir to its folder."
+        )
     path = os.path.join(scratch, f"plain-{os.getpid()}.sql")
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -331,7 +340,9 @@ def load(cli: Cli, borrowed: _connection.Server, psql: str | None, looked: Looke
             os.unlink(path)
     if done.rc != 0:
         why = " ".join(line for line in done.stderr.splitlines() if line.strip())[-1500:]
-        raise RollbackError(f"psql ended with {done.rc} while filling {name}: {why or 'it said nothing'}. The live database was not touched.")
+        raise RollbackError(
+            f"psql ended with {done.rc} while filling {name}: {why or 'it said nothing'}. The live database was not touched."
+        )
 
 
 def require_ordinary(connection: t.Any) -> None:

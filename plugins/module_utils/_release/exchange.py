@@ -30,5 +30,5 @@ def exchange(one: str, other: str) -> None:
     if answer != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), one, None, other)
-    for folder in {os.path.dirname(one) or ".", os.path.dirname(other) or "."}:
+    for folder in sorted({os.path.dirname(one) or ".", os.path.dirname(other) or "."}):
         fsync_dir(folder)

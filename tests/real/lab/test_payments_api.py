@@ -111,7 +111,7 @@ def test_without_the_handler_a_lost_connection_ends_the_process(api: Running) ->
     api.end_sessions()
     process = api.process
     assert process is not None
-    assert ports.wait_until(lambda: process.poll(), "the process to exit", 10) != 0
+    assert ports.wait_until(process.poll, "the process to exit", 10) != 0
 
 
 @pytest.mark.parametrize("api", [2], indirect=True)

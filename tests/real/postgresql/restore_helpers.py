@@ -185,4 +185,3 @@ def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", json.loads(out))
     except ValueError:
         raise AssertionError(f"the module ended with {process.returncode}:\n{out}\n{err}") from None
-

@@ -72,7 +72,9 @@ def test_a_program_in_the_dump_gets_no_rights(shop: Shop, legacy: dict[str, t.An
         ("SELECT nonsense;", "nonsense"),
         (f"\\! touch {witness}", "backslash command"),
     ):
-        path.write_text(text.replace("\n--\n-- PostgreSQL database dump complete", f"\n{hostile}\n--\n-- PostgreSQL database dump complete"), "utf-8")
+        path.write_text(
+            text.replace("\n--\n-- PostgreSQL database dump complete", f"\n{hostile}\n--\n-- PostgreSQL database dump complete"), "utf-8"
+        )
         result = shop.refused("pg_restore", **options)
         assert why in result["msg"], result["msg"]
         assert list(shop.family()) == [shop.name]

@@ -93,7 +93,10 @@ TAMPERED = {
     "wider grant": ("GRANT SELECT ON payments TO PUBLIC", "PUBLIC has SELECT too many"),
     "sequence set back": ("SELECT setval('payments_id_seq', 3)", "payments_id_seq stands at 3, behind"),
     "disabled trigger": ("ALTER TABLE payments DISABLE TRIGGER paid", "trigger"),
-    "database grant": ("DO $$ BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO PUBLIC', current_database()); END $$", "PUBLIC has CONNECT"),
+    "database grant": (
+        "DO $$ BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO PUBLIC', current_database()); END $$",
+        "PUBLIC has CONNECT",
+    ),
     "database setting": (
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1', current_database()); END $$",
         "settings of the database differ: statement_timeout",
@@ -191,7 +194,10 @@ def test_rows_written_by_subtransactions_and_minutes_later_survive_two_undos(sna
 def test_the_files_are_looked_at_before_anything_is_created(snapped: Shop) -> None:
     shop = snapped
     folder = shop.store / "shop" / shop.version / "postgresql"
-    victim = max((each for each in folder.rglob("*") if each.is_file() and each.name.startswith("toc") is False), key=lambda each: each.stat().st_size)
+    victim = max(
+        (each for each in folder.rglob("*") if each.is_file() and each.name.startswith("toc") is False),
+        key=lambda each: each.stat().st_size,
+    )
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
@@ -209,7 +215,7 @@ def test_a_pg_restore_that_fails_leaves_nothing(snapped: Shop, tmp_path: pathlib
     for ending in ("echo went wrong >&2; exit 1", "kill -SEGV $$", "exit 0"):
         fake = bin_dir / "pg_restore"
         fake.write_text(
-            f"#!/bin/sh\ncase \"$*\" in *--version*|-l*) exec {shop.cluster.bin_dir}/pg_restore \"$@\";; esac\n{ending}\n", encoding="utf-8"
+            f'#!/bin/sh\ncase "$*" in *--version*|-l*) exec {shop.cluster.bin_dir}/pg_restore "$@";; esac\n{ending}\n', encoding="utf-8"
         )
         fake.chmod(0o755)
         result = shop.refused("pg_restore", state="staged", version=shop.version, bin_dir=str(bin_dir))

@@ -121,7 +121,10 @@ def test_snapshot_under_writers_equals_its_content(super_shop: Shop, roles: Role
     written = []
 
     def write() -> None:
-        with contextlib.closing(super_shop.cluster.connect(super_shop.name, roles.app.name, roles.app.password)) as conn, conn.cursor() as cursor:
+        with (
+            contextlib.closing(super_shop.cluster.connect(super_shop.name, roles.app.name, roles.app.password)) as conn,
+            conn.cursor() as cursor,
+        ):
             while not stop.is_set():
                 cursor.execute("INSERT INTO payments (customer_id, amount) VALUES (2, 5) RETURNING id")
                 written.append(cursor.fetchone()[0])

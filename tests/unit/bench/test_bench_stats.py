@@ -100,5 +100,5 @@ def test_switch_counts_from_its_beginning_and_timeouts_known_later() -> None:
     failures = [_failure(9.5, "early"), _failure(11.0, "refused"), _failure(17.0, "timeout")]
     seen = counted(acks, failures, begin=10.0, end=12.05, command=1.5, code=0)
     assert (seen.requests, seen.failed) == (5, 2)
-    assert seen.errors == {"refused": 1, "timeout": 1}
+    assert seen.errors == {"refused (new connection)": 1, "timeout (new connection)": 1}
     assert seen.outage == pytest.approx(1.9)

@@ -42,7 +42,7 @@ def test_identifiers_and_literals_are_quoted() -> None:
 
 
 def test_free_ports_are_not_handed_out_twice() -> None:
-    assert len({ports.free_port() for _ in range(20)}) == 20
+    assert len({ports.free_port() for unused in range(20)}) == 20
 
 
 def test_kill9_and_restart_keep_what_was_committed(cluster: Cluster, database: str) -> None:
