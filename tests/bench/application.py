@@ -250,7 +250,7 @@ class Application:
 
         told: list[call.Ran] = []
         self._switch("ours-bad", self.ours, live, command)
-        if told[0].ok or not told[0].result.get("untouched"):  # refused for another reason: that would prove nothing
+        if told[0].ok or "undone" not in told[0].result:  # refused before the switch: that would prove nothing
             raise call.Failed(f"pm2_rollback never tried the bad release: {told[0].result.get('msg')}")
         self.records.add("ours-bad", "untouched", float(bool(before) and self._pids(self.ours) == before))
 
