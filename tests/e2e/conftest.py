@@ -8,37 +8,11 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
-import shutil
-import tempfile
 import typing as t
 
 import pytest
 
-from tests.e2e.harness import NEXT, World
-from tests.lab.fixtures import unavailable
-from tests.lab.node import NodeMissing
-from tests.lab.postgres import Missing
-
-
-def make_world(*app_hosts: str) -> t.Iterator[World]:
-    # Short, for PM2's sockets, and not below pytest's own folders, which the database server's user cannot enter.
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-e2e-"))
-    folder.rmdir()
-    world = World(folder, app_hosts)
-    try:
-        try:
-            world.build()
-        except (Missing, NodeMissing) as exc:
-            unavailable(str(exc))
-        yield world
-    finally:
-        if os.environ.get("KEEP", "") in ("", "0"):
-            world.clear()
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            print(f"kept: {folder}")
+from tests.e2e.harness import NEXT, World, make_world
 
 
 @pytest.fixture(scope="session")

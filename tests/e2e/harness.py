@@ -16,14 +16,16 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 import typing as t
 
 from tests.client import check
 from tests.lab import app, ports, processes
-from tests.lab.node import ROOT
-from tests.lab.postgres import Cluster
+from tests.lab.fixtures import unavailable
+from tests.lab.node import ROOT, NodeMissing
+from tests.lab.postgres import Cluster, Missing
 from tests.lab.roles import create_database
 from tests.lab.system import DATABASE, AppHost, System, ansible_playbook
 
@@ -487,3 +489,22 @@ QUICK: dict[str, t.Any] = {
     "rollback_pm2_stable_seconds": 0.5,
     "rollback_pm2_wait_seconds": 25,
 }
+
+
+def make_world(*app_hosts: str) -> t.Iterator[World]:
+    # Short, for PM2's sockets, and not below pytest's own folders, which the database server's user cannot enter.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-e2e-"))
+    folder.rmdir()
+    world = World(folder, app_hosts)
+    try:
+        try:
+            world.build()
+        except (Missing, NodeMissing) as exc:
+            unavailable(str(exc))
+        yield world
+    finally:
+        if os.environ.get("KEEP", "") in ("", "0"):
+            world.clear()
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"kept: {folder}")

@@ -9,8 +9,7 @@ import typing as t
 
 import pytest
 
-from tests.e2e.conftest import make_world
-from tests.e2e.harness import GOOD, NEXT, World
+from tests.e2e.harness import GOOD, NEXT, NOTE, World, make_world
 
 pytestmark = pytest.mark.full
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.full
 def two() -> t.Iterator[World]:
     for made in make_world("app1", "app2"):
         made.play("backup").ok()
-        made.deploy(1, NEXT, "ALTER TABLE payments ADD COLUMN note text;")
+        made.deploy(1, NEXT, NOTE)
         yield made
 
 
