@@ -177,7 +177,7 @@ class System:
         if more:
             self.set_variables(**more)
         if len(self.hosts) > 1:
-            names = {host.name: {} for host in self.hosts}
+            names: dict[str, t.Any] = {host.name: {} for host in self.hosts}
             tree = {"all": {"children": {"database": {"hosts": {"db1": {}}}, "api": {"hosts": names}}}}
             (self.inventory / "hosts.yml").write_text(f"---\n{json.dumps(tree)}\n", encoding="utf-8")
             for host in self.hosts[1:]:
