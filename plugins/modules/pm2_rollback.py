@@ -57,6 +57,7 @@ options:
   probes:
     description:
       - What must succeed before a release counts as healthy. Those that ask the application's own port are also used for the preflight.
+    default: []
 requirements:
   - PM2 5 or newer, and its node, on the host
   - Linux 3.15 or newer for layout=exchange
