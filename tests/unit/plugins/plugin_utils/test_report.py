@@ -157,3 +157,9 @@ def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
     free = _report.plan_report(system(db, app), GATE, "kejayangu", "application", False)
     assert free["hosts"]["app1"]["pm2"]["plan"][0].endswith("(no outage)")
     assert free["outage_ms"] == 120
+
+
+def test_a_database_restored_once_more_is_not_at_its_version_before_the_flip() -> None:
+    assert _report.at_version({"databases": {"p": {"at_version": True, "staged": None}}})
+    assert not _report.at_version({"databases": {"p": {"at_version": True, "staged": "p__r_1"}, "q": {"at_version": True, "staged": None}}})
+    assert not _report.at_version({"databases": {}})
