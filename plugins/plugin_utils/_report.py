@@ -35,10 +35,14 @@ def at_version(result: t.Mapping[str, t.Any]) -> bool:
     if result.get("at_version") is not None:
         return bool(result["at_version"])
     databases = result.get("databases")
-    return isinstance(databases, dict) and bool(databases) and all(
-        # one that was restored beside it although it is at the version (again=true) waits to be flipped in
-        (entry or {}).get("at_version") and not (entry or {}).get("staged")
-        for entry in databases.values()
+    return (
+        isinstance(databases, dict)
+        and bool(databases)
+        and all(
+            # one that was restored beside it although it is at the version (again=true) waits to be flipped in
+            (entry or {}).get("at_version") and not (entry or {}).get("staged")
+            for entry in databases.values()
+        )
     )
 
 

@@ -208,6 +208,11 @@ class World(System):
         more = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOWS": "1", "ANSIBLE_NOCOLOR": "1"}
         return {**kept, **more, **({FAULT: fault} if fault else {})}
 
+    def forget_if_needed(self, step: str) -> None:
+        """A release that was staged and tried before is not staged and tried again, so those steps need a system without memory."""
+        if step in ("stage", "preflight"):
+            self.play("complete").ok()
+
     def play(self, playbook: str, *more: str, fault: str | None = None, **words: t.Any) -> Played:
         """Run a playbook to its end; ``words`` are extra variables, of their own type."""
         done = subprocess.run(

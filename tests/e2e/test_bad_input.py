@@ -239,7 +239,7 @@ def test_health_that_never_comes(deployed: World) -> None:
 
 def test_a_second_run_while_one_is_under_way(deployed: World) -> None:
     (point,) = deployed.points()
-    with deployed.stopped_at("pm2/preflight/before", "rollback_full", version=point, who="amina") as stopped:
+    with deployed.stopped_at("postgresql/load/during", "rollback_full", version=point, who="amina") as stopped:
         for playbook in ("rollback_full", "backup"):
             second = deployed.play(playbook)
             second.refused("he lock is held by run", "by amina", "still alive", "takeover=")
@@ -258,7 +258,7 @@ def test_a_second_run_while_one_is_under_way(deployed: World) -> None:
 def test_taking_over_from_a_run_that_lives(deployed: World) -> None:
     """The one that lost the lock does nothing more, and says so."""
     (point,) = deployed.points()
-    with deployed.stopped_at("pm2/preflight/before", "rollback_full", version=point) as stopped:
+    with deployed.stopped_at("postgresql/load/during", "rollback_full", version=point) as stopped:
         locks = sorted(deployed.store.glob("*/*/.run/lock.json"))
         run = json.loads(locks[0].read_text(encoding="utf-8"))["run"]
         processes.signal_pid(stopped.module, 9)  # its module would keep the flock

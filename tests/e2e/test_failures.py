@@ -58,6 +58,7 @@ def test_a_module_that_is_killed_sends_everything_back(deployed: World, place: t
 
 def fails(world: World, place: tuple[str, str], what: str) -> None:
     (point,) = world.points()
+    world.forget_if_needed(place[1])
     fault = world.once(*place, "during", what)
     with world.watching():
         played = world.play("rollback_full", version=point, fault=fault)
@@ -91,6 +92,7 @@ PHASES = [
 @pytest.mark.parametrize("place", matrix({("postgresql", "swap", "during"), ("pm2", "flip", "during")}, PHASES))
 def test_a_killed_controller_is_followed_by_the_same_command(deployed: World, place: tuple[str, str, str]) -> None:
     (point,) = deployed.points()
+    deployed.forget_if_needed(place[1])
     with deployed.watching():
         with deployed.stopped_at("/".join(place), "rollback_full", version=point) as stopped:
             stopped.kill()
@@ -105,6 +107,7 @@ def test_a_killed_controller_is_followed_by_the_same_command(deployed: World, pl
 @pytest.mark.parametrize("place", matrix({("postgresql", "carry", "before"), ("pm2", "start", "during")}, PHASES))
 def test_a_killed_controller_is_followed_by_undo(deployed: World, place: tuple[str, str, str]) -> None:
     (point,) = deployed.points()
+    deployed.forget_if_needed(place[1])
     with deployed.watching():
         with deployed.stopped_at("/".join(place), "rollback_full", version=point) as stopped:
             stopped.kill()

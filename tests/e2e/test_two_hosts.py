@@ -33,6 +33,7 @@ def test_all_go_and_all_come_back(two: World) -> None:
 
 @pytest.mark.parametrize("step", ["stage", "leave", "flip", "start"])
 def test_one_host_fails_and_all_go_back(two: World, step: str) -> None:
+    two.forget_if_needed(step)
     fault = two.once("pm2", step, "during", "fail")
     played = two.play("rollback_full", fault=fault)
     assert not (two.folder / "fault").exists()
