@@ -193,6 +193,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec, run_of
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.backend import STATES, STEPS, Backend
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.options import app_of, pm2_argument_spec
@@ -202,10 +203,13 @@ COMPONENT = "pm2"
 
 
 def reach(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
     with run_of(module, COMPONENT, STEPS) as run:
-        return Backend(app_of(module, COMPONENT, run), module.check_mode).reach(
-            module.params["state"], module.params["version"], module.params["undo_run"]
-        )
+        try:
+            return Backend(app_of(module, COMPONENT, run), module.check_mode).reach(params["state"], params["version"], params["undo_run"])
+        except RollbackError as exc:
+            exc.details.setdefault("steps", run.steps)
+            raise
 
 
 def main() -> None:

@@ -142,7 +142,8 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
     app.stop_singletons(scene.all)
     if not runs(app, scene, to["tree"], definition):
         serving = [process for process in scene.own if process.alive]
-        if cluster and shares_port(serving) and not scene.held and not any(process.alive for process in scene.green):
+        if cluster and shares_port(serving) and not scene.held and not _green_serves(app, scene, to, definition):
+            _drop_green(app, {process.name for process in scene.green}, port)
             _green(app, to, definition, probes if judge else (), port)
             scene = look(app)
         if scene.own:
@@ -179,6 +180,34 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
     app.actions.append(f"{what} runs from {layout.home}, {f'but is not healthy: {ill}' if ill else 'verified'}")
 
 
+def _green_serves(app: App, scene: Scene, to: Record, definition: Definition) -> bool:
+    """Whether a killed run has brought all of green up already. One that waits for its restart serves nobody."""
+    wanted = [process for process in scene.green if process.name == app.green_name(to)]
+    inside = identity(base_for_green(app, to)) if wanted else 0
+    if definition["cwd"] != "." and wanted:
+        inside = identity(os.path.join(base_for_green(app, to), definition["cwd"]))
+    return len(wanted) == int(definition["instances"]) and all(process.status == "online" and process.tree == inside for process in wanted)
+
+
+def _drop_green(app: App, names: t.Collection[str], port: int) -> None:
+    """Delete until nothing comes back: PM2 sets a timer for a worker that waits for its restart, and deleting does not stop the timer."""
+    until = time.monotonic()
+    last = until + 2 * RESTART_DELAY_MS / 1000 + app.settings.wait_seconds
+    while True:
+        found = [process for name in sorted(names) for process in app.pm2.named(name)]
+        if found:
+            if any(process.status != "online" for process in found):
+                until = time.monotonic() + RESTART_DELAY_MS / 1000 + 1
+            try:
+                app.remove(found, port, 1)
+            except RollbackError:
+                if time.monotonic() >= last:
+                    raise
+        elif time.monotonic() >= until:
+            return
+        time.sleep(0.1)
+
+
 def _green(app: App, to: Record, definition: Definition, probes: t.Sequence[dict[str, t.Any]], port: int) -> None:
     """Start the release under a second name on the same port. Whatever fails here leaves the old release as it was."""
     settings, name = app.settings, app.green_name(to)
@@ -196,7 +225,7 @@ def _green(app: App, to: Record, definition: Definition, probes: t.Sequence[dict
             await_processes(app.pm2, demand, lambda: base, definition)
             await_seen(probes, settings.successes, settings.wait_seconds, name)
         except RollbackError as exc:
-            app.remove(app.pm2.named(name), port, 1)
+            _drop_green(app, {name}, port)
             raise RollbackError(f"{exc} The old release went on serving all the time.", **{**exc.details, "untouched": True}) from exc
 
 
