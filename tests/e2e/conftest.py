@@ -38,7 +38,7 @@ def deployed(the_world: World) -> World:
 def _is_deployed(world: World) -> bool:
     try:
         world.all_at(NEXT)
-    except (AssertionError, OSError, KeyError, ValueError):
+    except Exception:  # whatever a failed test left, for example a database that nobody may open
         return False
     return len(world.points()) == 1 and not world.clients.exists() and len(world.kept()) < 12
 
