@@ -104,7 +104,9 @@ def test_killed_at_each_step(super_shop: Shop, step: str, phase: str, access: st
         assert killed == {"killed": True, "signal": 9}
         super_shop.ok("pg_access", access=wanted)
         assert not super_shop.ok("pg_access", access=wanted)["changed"]
-        left = super_shop.cluster.sql("SELECT pid FROM pg_stat_activity WHERE datname = %s", (super_shop.name,))
+        left = super_shop.cluster.sql(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'", (super_shop.name,)
+        )
         assert left == []
     super_shop.ok("pg_access", access="read_write")
     assert as_it_is(super_shop) == before
