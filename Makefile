@@ -10,6 +10,7 @@ SHELL := /bin/bash
 CORE ?= -
 VENV ?= .venv
 PYTEST_ARGS ?=
+TESTS ?= tests/unit tests/real tests/integration tests/packaging tests/e2e
 export KEEP ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 help: ## This list
@@ -21,7 +22,7 @@ demo: venv ## See a rollback: a payment API under load, a bad release, one comma
 	@$(VENV)/bin/python -m tests.demo
 
 test: venv ## All tests; says what was skipped and how to get it (REQUIRE_ALL=1 fails instead, PYTEST_ARGS=... for pytest)
-	@$(VENV)/bin/python -m pytest $(wildcard tests/unit tests/real tests/integration tests/packaging tests/e2e) $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
 
 lint: venv-lint ## Every static check, offline (LINT_FULL=1 for all sanity tests, tests/ci/lint.sh ruff for one step)
 	@tests/ci/lint.sh
