@@ -17,7 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import Ap
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, public
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import held, hold, hold_port
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import held, hold, hold_port, known_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.preflight import preflight
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look, plan, runs, settle, settled, switch, tidy
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import to_adopt
@@ -102,6 +102,7 @@ class Backend:
             there = os.path.isdir(self.releases.paths.component(version, self.releases.component))
             return {"changed": not there, "actions": [] if there else [f"archive the live release of {app.name} as {version}"]}
         done = self.releases.archive(app.run, version, facts, {PROCESS: json.dumps(definition, sort_keys=True).encode("utf-8")})
+        known_hosts(app, look(app).own, app.port(app.customised(definition)))
         if done["changed"]:
             app.actions.append(f"archived release {done['release'][:12]} of {app.name} as {version}")
         return {"changed": done["changed"], "release": done["release"], "size": done["size"], "version": version}
@@ -307,6 +308,7 @@ class Backend:
         if self.check:
             return {"changed": True, "actions": [f"stop {name}" for name in sorted({process.name for process in [*alive, *singletons]})]}
         with app.run.step("stop") as learnt:
+            known_hosts(app, scene.own, app.port(app.customised(definition)))
             app.remember(self.releases.live_tree(), definition)
             names = sorted({process.name for process in singletons})
             known = self.releases.state().get("singletons", [])

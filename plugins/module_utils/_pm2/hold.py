@@ -38,10 +38,18 @@ def answers_hold(port: int, hosts: t.Sequence[str]) -> bool:
         return False
 
 
+def known_hosts(app: App, own: t.Sequence[Proc], port: int) -> list[str]:
+    """Where the application listens; while it does not run, where it listened when it was last seen."""
+    hosts = listening_hosts(port, app.pm2.proc)
+    if any(process.alive for process in own) and hosts and app.releases.state().get("listening") != hosts:
+        app.releases.remember(listening=hosts)
+    return hosts or [str(host) for host in app.releases.state().get("listening") or []]
+
+
 def hold_port(app: App, definition: Definition, port: int) -> list[str]:
     """Make sure that the responder is in PM2's list and online; the addresses it uses."""
     scene = look(app)
-    hosts = listening_hosts(port)
+    hosts = known_hosts(app, scene.own, port)
     if scene.held:
         return hosts
     if scene.hold:

@@ -18,7 +18,9 @@ const http = require('http');
 const port = Number(process.env.PORT);
 const hosts = (process.env.PAYOPS_HOLD_HOSTS || '').split(',').filter(Boolean);
 const retryAfter = process.env.PAYOPS_HOLD_RETRY_AFTER || '30';
-const candidates = [undefined, ...hosts];
+// The same address as the application's, or it could not listen beside us. One on all addresses mostly gave no host.
+const everywhere = hosts.length === 0 || hosts.some((host) => host === '::' || host === '0.0.0.0');
+const candidates = everywhere ? [undefined, ...hosts] : [...hosts, undefined];
 const body = JSON.stringify({
   status: 'unavailable',
   error: 'maintenance',

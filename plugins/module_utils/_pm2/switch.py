@@ -152,7 +152,9 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
         with app.run.step("flip", tree=to["tree"]) as learnt:
             learnt["replaced"] = app.releases.flip(to)
         with app.run.step("start", instances=definition["instances"]):
-            if not cluster or not shares_port([*scene.hold, *scene.green]):
+            # A responder that had to guess the address would keep the application from its own.
+            guessed = bool(scene.hold) and not app.releases.state().get("listening")
+            if not cluster or guessed or not shares_port([*scene.hold, *scene.green]):
                 app.remove([*scene.hold, *scene.green], port, 0)
             since = time.time()
             app.pm2.start(started_from(definition, layout.home))
