@@ -158,12 +158,12 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
     return {name: entry for name, entry in rows.items() if entry.get("newer") or entry.get("carried") or entry.get("left")}
 
 
-# Steps after which customers are served again, whatever is still being tidied up.
-SERVING_AGAIN = ("verdict", "swap", "start", "green")
+# Steps after which customers are served again. Until the verdict some requests still meet the responder beside the release.
+SERVING_AGAIN = ("swap", "start", "green")
 
 
 def outage(found: Answers, journals: t.Iterable[dict[str, t.Any]] = ()) -> float | None:
-    """Milliseconds in which customers were turned away, as the journals of all hosts say.
+    """Milliseconds in which nobody was served, as the journals of all hosts say.
 
     With a hold: from its first step to the end of the last step that lets customers in again. Without one: what the
     database flip measured. A run that was killed and continued is measured from its first hold on.
