@@ -61,7 +61,14 @@ def step(name: str, second: float, ms: float, phase: str = "end") -> dict[str, t
 
 
 def test_the_outage_lasts_from_the_first_hold_to_the_last_step_that_serves_again() -> None:
-    journal = [step("preflight", 1, 5000), step("hold", 10, 500), step("swap", 11, 100), step("start", 12, 1500), step("verdict", 13.5, 8000), step("save", 14, 9000)]
+    journal = [
+        step("preflight", 1, 5000),
+        step("hold", 10, 500),
+        step("swap", 11, 100),
+        step("start", 12, 1500),
+        step("verdict", 13.5, 8000),
+        step("save", 14, 9000),
+    ]
     assert _report.outage({}, journal) == 3500.0
 
 
