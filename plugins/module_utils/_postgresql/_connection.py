@@ -141,6 +141,8 @@ class Server:
         self._files: dict[str, str] | None = None
         self._open: list[t.Any] = []
         self._facts: dict[str, t.Any] | None = None
+        self._version = 0  # server_version_num as the first login told it
+        self._takes_options = True
         password = params.get("login_password")
         if password and any(character in password for character in "\n\r\0"):
             raise RollbackError("login_password has a line break or a NUL. PostgreSQL's passfile cannot hold one; set another password.")
@@ -207,29 +209,21 @@ class Server:
         whatever the role or the database carry. Settings that this server's version does not know are left out.
         """
         name = database or self.maintenance
-        given = self.parameters()
-        if self.params.get("login_password"):
-            given["password"] = self.params["login_password"]
-        given.pop("options", None)
-        if (self.params.get("connect_params") or {}).get("options"):
-            given["options"] = self.params["connect_params"]["options"]
-        given.update({"dbname": name, "client_encoding": "UTF8"})
+        unknown = self._version == 0
         try:
-            conn = psycopg2.connect(**given)
+            return self._prepared(name, settings)
         except psycopg2.Error as exc:
-            message = self._scrub(plain(exc))
-            if "not currently accepting connections" in message:
-                raise RollbackError(
-                    f"Database {name!r} at {self.where} is closed. Open it with payops.rollback.pg_access, access=read_write, if it should not be.",
-                    database=name,
-                ) from None
-            raise RollbackError(
-                f"Cannot log in to database {name!r} at {self.where} as {self.params.get('login_user')}: {message} "
-                "Check login_host, login_port, login_user, login_password and pg_hba.conf.",
-                database=name,
-            ) from None
+            # A limit of a newer major version, which only the next login can lift because now the version is known.
+            if not unknown or self._version < 140000:
+                raise RollbackError(f"PostgreSQL refused while setting up a session on {name!r}: {plain(exc)}", sqlstate=exc.pgcode) from exc
+        with readable_errors(f"setting up a session on {name!r}"):
+            return self._prepared(name, settings)
+
+    def _prepared(self, name: str, settings: dict[str, t.Any]) -> t.Any:
+        conn = self._login(name)
         conn.autocommit = True
         self._open.append(conn)
+        self._version = conn.server_version
         wanted = {key: default for key, (default, since) in UNLIMITED.items() if conn.server_version >= since}
         wanted.update({key: str(setting) for key, setting in settings.items()})
         if conn.server_version < 140000:
@@ -238,9 +232,47 @@ class Server:
         if conn.server_version < 170000:
             wanted.pop("transaction_timeout", None)
         marks = ", ".join(["set_config(%s, %s, false)"] * len(wanted))
-        with readable_errors(f"setting up a session on {name!r}"):
-            rows(conn, f"SELECT {marks}", [part for pair in wanted.items() for part in pair])
+        rows(conn, f"SELECT {marks}", [part for pair in wanted.items() for part in pair])
         return conn
+
+    def _login(self, name: str) -> t.Any:
+        """Limits are lifted by the login itself: a role's ``statement_timeout = 1ms`` would end the first statement after it.
+
+        pgbouncer refuses such options unless told otherwise; behind it the statement has to do.
+        """
+        given = self.parameters()
+        if self.params.get("login_password"):
+            given["password"] = self.params["login_password"]
+        given.update({"dbname": name, "client_encoding": "UTF8"})
+        while True:
+            given["options"] = self._options(self._version)
+            try:
+                return psycopg2.connect(**given)
+            except psycopg2.Error as exc:
+                message = self._scrub(plain(exc))
+                if self._takes_options and "unsupported startup parameter" in message:
+                    self._takes_options = False
+                    continue
+                if "not currently accepting connections" in message:
+                    raise RollbackError(
+                        f"Database {name!r} at {self.where} is closed. "
+                        "Open it with payops.rollback.pg_access, access=read_write, if it should not be.",
+                        database=name,
+                    ) from None
+                raise RollbackError(
+                    f"Cannot log in to database {name!r} at {self.where} as {self.params.get('login_user')}: {message} "
+                    "Check login_host, login_port, login_user, login_password and pg_hba.conf.",
+                    database=name,
+                ) from None
+
+    def _options(self, version: int) -> str:
+        """Command-line options of a session; of limits those that a server of ``version`` knows."""
+        parts = [str((self.params.get("connect_params") or {}).get("options") or "")]
+        if self._takes_options:
+            parts += [
+                f"-c {name}={setting.replace(' ', chr(92) + ' ')}" for name, (setting, since) in UNLIMITED.items() if version >= since
+            ]
+        return " ".join(part for part in parts if part)
 
     def _scrub(self, text: str) -> str:
         password = self.params.get("login_password")
@@ -334,18 +366,12 @@ class Server:
         """Environment for client programs: server, user, TLS, passfile, unlimited timeouts. Holds no secret itself."""
         if self._files is None:
             self._files = self._write_files()
-        limits = " ".join(
-            f"-c {name}={setting.replace(' ', chr(92) + ' ')}"
-            for name, (setting, since) in UNLIMITED.items()
-            if self.server_version_num >= since
-        )
-        options = (self.params.get("connect_params") or {}).get("options")
         return {
             **self._files,
             "PGSERVICE": "payops_rollback",
             "PGAPPNAME": self.application_name,
             "PGCLIENTENCODING": "UTF8",
-            "PGOPTIONS": f"{options} {limits}" if options else limits,
+            "PGOPTIONS": self._options(self.server_version_num),
         }
 
     def _write_files(self) -> dict[str, str]:

@@ -62,6 +62,18 @@ NOTES = {
 
 BATCH = 200
 
+# One large object may have 4 TB, one value of the server 1 GB: read in parts, each of which is hashed with its number. Their length is not
+# asked for beforehand, because pg_largeobject is closed to those who may read the objects themselves.
+LARGE_OBJECT_CHUNK = 16 << 20
+LARGE_OBJECTS = """
+WITH RECURSIVE part(oid, n, length, digest) AS (
+  SELECT m.oid, 0::bigint, octet_length(x.d), md5(x.d)
+  FROM pg_largeobject_metadata m CROSS JOIN LATERAL (SELECT lo_get(m.oid, 0, %(chunk)s) AS d OFFSET 0) x
+  UNION ALL
+  SELECT p.oid, p.n + 1, octet_length(x.d), md5(x.d)
+  FROM part p CROSS JOIN LATERAL (SELECT lo_get(p.oid, (p.n + 1) * %(chunk)s, %(chunk)s) AS d OFFSET 0) x WHERE p.length = %(chunk)s)
+SELECT sum(length), sum(hashtextextended(oid::text || CASE WHEN n > 0 THEN '.' || n || '.' ELSE '' END || digest, 0)::numeric)::text FROM part"""
+
 
 def table_name(schema: str, table: str) -> str:
     """The key of a table in a manifest."""
@@ -136,11 +148,7 @@ def read_large_objects(conn: t.Any, verify: str) -> dict[str, t.Any]:
     count = int(value(conn, "SELECT count(*) FROM pg_largeobject_metadata"))
     if not count or verify == "files":
         return {"count": count}
-    size, digest = rows(
-        conn,
-        "SELECT sum(octet_length(d)), sum(hashtextextended(oid::text || md5(d), 0)::numeric)::text "
-        "FROM (SELECT oid, lo_get(oid) AS d FROM pg_largeobject_metadata) x",
-    )[0]
+    size, digest = rows(conn, LARGE_OBJECTS, {"chunk": LARGE_OBJECT_CHUNK})[0]
     found = {"count": count, "bytes": int(size or 0)}
     if verify == "full":
         found["hash"] = digest
@@ -255,14 +263,16 @@ def rows_since(conn: t.Any, snapshot: str, tables: dict[str, dict[str, t.Any]] |
     many of the recorded rows (``tables`` of the manifest) are no more or were updated. Only xmin is read, so it costs about
     as much as counting. Rows of subtransactions that were open at the snapshot count as older; compare keys where that matters.
     """
-    current = int(value(conn, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
-    oldest = int(snapshot.split(":")[0])
-    if current - oldest >= 1 << 31 or current < oldest:
-        raise RollbackError(
-            f"The snapshot {snapshot} is not of this database's own history or is more than 2^31 transactions old. Rows since cannot be counted by it."
-        )
     found = {}
     with one_snapshot(conn), fixed_settings(conn):
+        # In the snapshot in which the rows are read: a row that is younger than this number would be taken for an ancient one.
+        current = int(value(conn, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
+        oldest = int(snapshot.split(":")[0])
+        if current - oldest >= 1 << 31 or current < oldest:
+            raise RollbackError(
+                f"The snapshot {snapshot} is not of this database's own history or is more than 2^31 transactions old. "
+                "Rows since cannot be counted by it."
+            )
         base = current - current % (1 << 32)
         written = (
             "count(*) FILTER (WHERE x.xid > 2 AND NOT pg_visible_in_snapshot("

@@ -20,7 +20,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_file
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _connection
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import command, one, rows
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import command, one, read_marker, rows, write_marker
 
 try:
     import psycopg2
@@ -278,12 +278,38 @@ def obstacles(connection: t.Any, report: Report, name: str, owner: str, looked: 
             report.block("plain_superuser", name, what, f"Give {name} an ordinary owner, and name one for {role!r} in plain_sql_roles.")
 
 
+def recover(connection: t.Any, report: Report, superuser: bool, names: t.Collection[str], acting: bool) -> list[str]:
+    """Remove logins that killed imports into these databases left. Their staged databases are gone already, and with them all they owned."""
+    query = "SELECT rolname, pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles WHERE rolname ~ '^payops_plain_[0-9a-f]{8}$'"
+    said = []
+    for role, comment in rows(connection, query):
+        if read_marker(comment).get("database") not in names:
+            continue  # perhaps of an import that another run is at
+        if not superuser:
+            report.notes.append(f'An interrupted import left the login {role}. As superuser: DROP ROLE "{role}".')
+            continue
+        if acting:
+            command(connection, "ALTER ROLE {} NOLOGIN", role)
+            rows(connection, "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = %s", (role,))
+            try:
+                command(connection, "DROP ROLE {}", role)
+            except psycopg2.errors.DependentObjectsStillExist as exc:
+                what = _connection.plain(exc)
+                report.notes.append(f'An interrupted import left the role {role}: {what}. It cannot log in. DROP OWNED BY "{role}" there.')
+                continue
+        said.append(f"dropped the login {role}, which an interrupted import left")
+    return said
+
+
 class Borrowed:
     """A login without superuser rights for the time of the import: our own, or one made for it when we are superuser."""
 
-    def __init__(self, connection: t.Any, server: _connection.Server, owner: str, looked: Looked, roles: t.Mapping[str, str]) -> None:
+    def __init__(
+        self, connection: t.Any, server: _connection.Server, database: str, owner: str, looked: Looked, roles: t.Mapping[str, str]
+    ) -> None:
         self.connection = connection
         self.server = server
+        self.database = database
         self.owner = owner
         self.members = sorted({owner, *(roles.get(role, role) for role in looked.owners)})
         self.name = ""
@@ -292,11 +318,12 @@ class Borrowed:
     def __enter__(self) -> _connection.Server:
         params = dict(self.server.params)
         if self.server.is_superuser:
-            for (stale,) in rows(self.connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname ~ '^payops_plain_[0-9a-f]{8}$'"):
-                command(self.connection, "DROP ROLE {}", stale)  # of an interrupted import; it owns nothing
             self.name = f"payops_plain_{secrets.token_hex(4)}"
             password = secrets.token_urlsafe(24)
-            command(self.connection, "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE", self.name)
+            # In one transaction with its comment, by which the next call finds it if this one is killed.
+            create = sql.SQL("CREATE ROLE {0} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE; COMMENT ON ROLE {0} IS {1}")
+            marker = write_marker({"kind": "plain login", "database": self.database})
+            rows(self.connection, create.format(sql.Identifier(self.name), sql.Literal(marker)))
             rows(self.connection, sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(self.name), sql.Literal(password)))
             for role in self.members:
                 command(self.connection, "GRANT {} TO {}", role, self.name)
@@ -317,7 +344,7 @@ class Borrowed:
             command(self.connection, "ALTER ROLE {} NOLOGIN", self.name)
             try:
                 command(self.connection, "DROP ROLE {}", self.name)
-            except psycopg2.Error:  # after a failure it still owns something in the staged database, which goes first
+            except psycopg2.Error:  # after a failure it still owns something in the staged database; recover drops it after that
                 return
 
 

@@ -47,7 +47,7 @@ def file(work: Restore) -> str:
 
 def fill(work: Restore, looked: _plain.Looked, name: str, staged: str) -> None:
     owner, roles = work.manifests[name]["properties"]["owner"], work.options.plain_sql_roles
-    login = _plain.Borrowed(work.conn, work.server, owner, looked, roles)
+    login = _plain.Borrowed(work.conn, work.server, name, owner, looked, roles)
     with login as borrowed:
         session = borrowed.connect(staged)
         try:

@@ -99,6 +99,7 @@ class Restore:
     def recover(self) -> None:
         with self.run.step("recover") as learnt:
             said = _state.recover(self.conn, self.paths, self.names, self.acting)
+            said += _plain.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
             learnt["recovered"] = said
             self.actions += said
             self.result["changed"] |= bool(said)
@@ -367,6 +368,7 @@ class Restore:
             for each in names.values():
                 if each in found and (found[each].marker.get("kind") == "staged" or found[each].comment is None):
                     _state.drop(self.conn, found[each])
+            _plain.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
         except Exception:  # the next run recovers
             return
 

@@ -201,3 +201,21 @@ def test_rows_since(cluster: Cluster, roles: Roles, database: str) -> None:
             "public.child": {"written": 0, "gone": 1, "rows": 0},
             "public.ledger_2022": {"written": 1, "gone": 0, "rows": 6},
         }
+
+
+def test_rows_of_the_very_moment_are_counted(cluster: Cluster, roles: Roles, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Payments that are committed between BEGIN and the snapshot that the first query takes are new, not ancient."""
+    cluster.sql("CREATE TABLE payments (id bigserial PRIMARY KEY); INSERT INTO payments SELECT generate_series(1, 20)", dbname=database)
+    begin = _manifest.execute
+
+    def paying(conn: t.Any, statement: t.Any, args: t.Any = None) -> None:
+        begin(conn, statement, args)
+        if str(statement).startswith("BEGIN"):
+            for number in (98, 99):
+                cluster.sql(f"INSERT INTO payments VALUES ({number})", dbname=database)
+
+    with contextlib.closing(cluster.connect(database)) as conn:
+        manifest = _manifest.build(conn, "counts")
+        monkeypatch.setattr(_manifest, "execute", paying)
+        since = _manifest.rows_since(conn, manifest["snapshot"], manifest["tables"])
+        assert since == {"public.payments": {"written": 2, "gone": 0, "rows": 22}}

@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 
+from tests.lab import ports
 from tests.lab.postgres import Cluster
 from tests.lab.roles import Roles
 
@@ -78,6 +79,7 @@ def test_a_program_in_the_dump_gets_no_rights(shop: Shop, legacy: dict[str, t.An
         result = shop.refused("pg_restore", **options)
         assert why in result["msg"], result["msg"]
         assert list(shop.family()) == [shop.name]
+        assert not [name for name in roles_of(shop) if name.startswith("payops_plain_")]
         assert not witness.exists()
         assert "hacked" not in roles_of(shop)
     path.write_text(text[: len(text) // 2], encoding="utf-8")
@@ -93,3 +95,46 @@ def test_roles_of_another_server_are_mapped(shop: Shop, legacy: dict[str, t.Any]
     assert sorted(each["code"] for each in result["blockers"]) == ["role", "role"]
     shop.restore("live", **options, plain_sql_roles={"kejayangu": shop.roles.owner.name, "node_api": shop.roles.app.name})
     assert shop.pay()
+
+
+@pytest.fixture
+def interrupted(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> t.Iterator[tuple[Shop, dict[str, t.Any], str]]:
+    """A superuser's import that was killed while the dump was running, and the login that it had made for it."""
+    shop = Shop(cluster, roles, database, tmp_path, None).fill()
+    path = tmp_path / "database_backup.sql"
+    with path.open("wb") as out:
+        subprocess.run([cluster.program("pg_dump")], env=cluster.env(database), stdout=out, check=True)
+    text, end = path.read_text(encoding="utf-8"), "\n--\n-- PostgreSQL database dump complete"
+    path.write_text(text.replace(end, f"\nSELECT pg_sleep(60);\n{end}"), encoding="utf-8")
+    options = {"version": "old", "legacy_path": str(path), "allow_plain_sql": True}
+    process = shop.start("pg_restore", state="staged", **options)
+    query = "SELECT usename FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)%%' AND usename LIKE 'payops_plain_%%'"
+    login = ports.wait_until(lambda: process.poll() is None and cluster.sql(query), "psql to be at work")[0][0]
+    process.kill()
+    process.communicate()
+    assert login in roles_of(shop)
+    path.write_text(text, encoding="utf-8")
+    yield shop, options, login
+    for (left,) in cluster.sql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'payops_plain_%%'"):
+        cluster.sql(f"DROP ROLE {left}")
+
+
+@pytest.mark.parametrize("state", ["staged", "previous", "complete"])
+def test_a_killed_import_leaves_no_login(interrupted: tuple[Shop, dict[str, t.Any], str], state: str) -> None:
+    shop, options, login = interrupted
+    result = shop.restore(state, **(options if state == "staged" else {}))
+    assert f"dropped the login {login}, which an interrupted import left" in result["actions"]
+    assert not [name for name in roles_of(shop) if name.startswith("payops_plain_")]
+    assert len(shop.family()) == (2 if state == "staged" else 1)
+
+
+def test_who_may_not_drop_the_login_is_told(interrupted: tuple[Shop, dict[str, t.Any], str]) -> None:
+    shop, unused, login = interrupted
+    shop.operator = shop.roles.operator
+    assert f'As superuser: DROP ROLE "{login}".' in " ".join(shop.restore("complete")["notes"])
+    shop.operator = None
+    assert login in roles_of(shop)
+    # an import into another database may be another run's, at this moment
+    shop.cluster.sql(f"COMMENT ON ROLE {login} IS '{{\"payops_rollback\": 1, \"database\": \"another\"}}'")
+    shop.restore("complete")
+    assert login in roles_of(shop)

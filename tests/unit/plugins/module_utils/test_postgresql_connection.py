@@ -138,3 +138,78 @@ def test_a_transaction_pooler_is_refused(monkeypatch: pytest.MonkeyPatch, one: l
             made.refuse_transaction_pooler()
     else:
         made.refuse_transaction_pooler()
+
+
+class Session:
+    """A session of a server of some version that ends a statement where a limit was not lifted at the login."""
+
+    def __init__(self, version: int, options: str, limited: str | None) -> None:
+        self.server_version = version
+        self.ends = limited is not None and f"-c {limited}=0" not in options
+        self.autocommit = False
+
+    def cursor(self) -> t.Any:
+        return self
+
+    def __enter__(self) -> t.Any:
+        return self
+
+    def __exit__(self, *exc_info: t.Any) -> None:
+        pass
+
+    def execute(self, sql: str, args: t.Any) -> None:
+        if self.ends:
+            raise _connection.psycopg2.OperationalError("terminating connection due to transaction timeout")
+
+    def fetchall(self) -> list[t.Any]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def logins(monkeypatch: pytest.MonkeyPatch, version: int, limited: str | None = None, pooler: bool = False) -> list[str]:
+    """The options of each login, in the order in which they come."""
+    seen: list[str] = []
+
+    def login(**given: t.Any) -> Session:
+        seen.append(given["options"])
+        if pooler and "-c statement_timeout" in given["options"]:
+            raise _connection.psycopg2.OperationalError("FATAL:  unsupported startup parameter in options: statement_timeout")
+        return Session(version, given["options"], limited)
+
+    monkeypatch.setattr(_connection.psycopg2, "connect", login)
+    return seen
+
+
+def test_limits_are_lifted_by_the_login_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALTER ROLE ... SET statement_timeout = 1 ends the first statement of a session, even the one that lifts the limit."""
+    seen = logins(monkeypatch, 150004, "statement_timeout")
+    made = server(connect_params={"options": "-c geqo=off"})
+    made.connect()
+    made.connect("shop")
+    assert all(each.startswith("-c geqo=off -c statement_timeout=0 -c lock_timeout=0") for each in seen)
+    assert "idle_session_timeout" not in seen[0] and "-c idle_session_timeout=0" in seen[1], "13 would refuse it, 15 knows it"
+    assert not any("transaction_timeout" in each.replace("idle_in_transaction_session_timeout", "") for each in seen)
+
+
+def test_a_limit_of_a_newer_server_is_lifted_by_a_second_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = logins(monkeypatch, 180001, "transaction_timeout")
+    server().connect()
+    assert ["-c transaction_timeout=0" in each for each in seen] == [False, True]
+
+
+def test_a_session_that_cannot_be_set_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    logins(monkeypatch, 180001, "nothing that is lifted")
+    with pytest.raises(RollbackError, match="PostgreSQL refused while setting up a session on 'postgres': terminating connection"):
+        server().connect()
+
+
+def test_a_pooler_that_refuses_options_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = logins(monkeypatch, 180001, pooler=True)
+    with server() as made:
+        made.connect()
+        made.connect()
+        assert seen[1:] == ["", ""]
+        made._facts = {"server_version_num": 180001}
+        assert made.program_env()["PGOPTIONS"] == "", "a program would be refused, too"
