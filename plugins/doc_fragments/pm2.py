@@ -101,7 +101,11 @@ options:
     type: float
     default: 30.0
   drain_seconds:
-    description: How long workers in cluster mode may take to finish the requests that they have.
+    description:
+      - For how many seconds workers that are held or replaced may go on answering requests that they have, and take to exit.
+      - In cluster mode they accept nothing new meanwhile, and are asked to exit (SIGINT) as soon as every request was answered. Connections
+        that clients merely keep open are not waited for.
+      - When the time is over, what is left is asked to exit, and ended half a second later.
     type: float
     default: 10.0
 """

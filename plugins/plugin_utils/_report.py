@@ -39,8 +39,9 @@ def at_version(result: t.Mapping[str, t.Any]) -> bool:
         isinstance(databases, dict)
         and bool(databases)
         and all(
-            # one that was restored beside it although it is at the version (again=true) waits to be flipped in
-            (entry or {}).get("at_version") and not (entry or {}).get("staged")
+            # one that was restored beside it although it is at the version (again=true) waits to be flipped in,
+            # and rows that an interrupted run left wait to be carried back
+            (entry or {}).get("at_version") and not (entry or {}).get("staged") and not (entry or {}).get("to_carry")
             for entry in databases.values()
         )
     )
@@ -136,7 +137,7 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
     for parts in found.values():
         for results in parts.values():
             kept = (results.get(verb) or {}).get("kept") or {}
-            for name, count in (_newer(results.get("prepare") or {}) if verb == "flip" else {}).items():
+            for name, count in (_newer(results.get("prepare") or {}, True) if verb == "flip" else {}).items():
                 database = name.partition(".")[0]
                 rows[name] = {
                     "newer": count,
@@ -158,28 +159,31 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
     return {name: entry for name, entry in rows.items() if entry.get("newer") or entry.get("carried") or entry.get("left")}
 
 
-# Steps after which customers are served again. Until the verdict some requests still meet the responder beside the release.
-SERVING_AGAIN = ("swap", "start", "green")
+def outage(found: Answers, journals: t.Iterable[t.Sequence[t.Mapping[str, t.Any]]] = ()) -> float | None:
+    """Milliseconds in which nobody who came anew was served, as the journals of the hosts say (one sequence of records per host).
 
-
-def outage(found: Answers, journals: t.Iterable[dict[str, t.Any]] = ()) -> float | None:
-    """Milliseconds in which nobody was served, as the journals of all hosts say.
-
-    With a hold: from its first step to the end of the last step that lets customers in again. Without one: what the
-    database flip measured. A run that was killed and continued is measured from its first hold on.
+    It begins when the workers of an application stop accepting (step ``leave``), unless the next release serves beside them already
+    (``green``), and ends with the first answer of the next release (``serve``). So a run that was killed and continued is measured as
+    a whole. Where no application was taken away, what the flip of the databases measured.
     """
-    held: list[float] = []
+    closed: list[float] = []
     served: list[float] = []
-    for record in journals:
-        start = _seconds(record.get("started"))
-        if record.get("phase") != "end" or start is None:
-            continue
-        if record.get("step") == "hold":
-            held.append(start)
-        elif record.get("step") in SERVING_AGAIN:
-            served.append(start + float(record.get("ms") or 0) / 1000)
-    if held and served and max(served) > min(held):
-        return round((max(served) - min(held)) * 1000, 1)
+    for journal in journals:
+        beside = False
+        for record in journal:
+            step, ended = record.get("step"), record.get("phase") == "end"
+            if step == "green" and ended:
+                beside = True
+            elif step == "leave" and not ended and not beside:
+                closed += [moment] if (moment := _seconds(record.get("at"))) is not None else []
+            elif step == "serve" and ended:
+                began = _seconds(record.get("started"))
+                end = None if began is None else began + float(record.get("ms") or 0) / 1000
+                first = _seconds(record.get("first_answer")) or end
+                served += [] if beside or first is None else [first]
+                beside = False
+    if closed and served and max(served) > min(closed):
+        return round((max(served) - min(closed)) * 1000, 1)
     measured = [
         float(results[verb]["outage_ms"])
         for parts in found.values()
@@ -203,21 +207,25 @@ def _seconds(stamp: t.Any) -> float | None:
         return None
 
 
-def _journals(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[dict[str, t.Any]]:
-    return [record for host in hosts for record in (hostvars[host].get("transaction_closed") or {}).get("journal") or []]
+def _journals(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[list[dict[str, t.Any]]]:
+    return [(hostvars[host].get("transaction_closed") or {}).get("journal") or [] for host in hosts]
 
 
 def _each(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], name: str) -> dict[str, str]:
     return {str(host): str(hostvars[host][name]) for host in hosts if hostvars[host].get(name)}
 
 
-def _newer(prepared: t.Mapping[str, t.Any]) -> dict[str, int]:
+def _newer(prepared: t.Mapping[str, t.Any], replaced: bool = False) -> dict[str, int]:
+    """Rows newer than the point by ``database.table``; with ``replaced`` only those that are in databases that were replaced."""
     rows: dict[str, int] = {}
     databases = prepared.get("databases")
     for database, entry in (databases if isinstance(databases, dict) else {}).items():
-        for table, count in ((entry or {}).get("rows_since") or {}).items():
-            if isinstance(count, int) and count:
-                rows[f"{database}.{table}"] = count
+        entry = entry or {}
+        stays = replaced and entry.get("at_version") and not entry.get("staged")
+        for counts in ({} if stays else entry.get("rows_since"), entry.get("rows_waiting")):
+            for table, count in (counts or {}).items():
+                if isinstance(count, int) and count:
+                    rows[f"{database}.{table}"] = max(count, rows.get(f"{database}.{table}", 0))
     return rows
 
 

@@ -37,6 +37,7 @@ STEPS = (
     "prove",
     "flip",
     "start",
+    "serve",
     "verdict",
     "singletons_start",
     "save",

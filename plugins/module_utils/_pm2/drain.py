@@ -2,19 +2,20 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is PRIVATE to the collection: it may change without notice.
-"""Take workers of a cluster away without losing a request: they stop accepting, finish what they have, then go.
+"""Take workers of a cluster away without losing a request: they stop accepting, answer what they have, then go.
 
 The message is the one that Node's own ``cluster.disconnect()`` sends, so it works for applications that handle no signal at all.
 
 Node alone would lose a connection now and then: a worker without work hangs up on the daemon at once, while the daemon may just
 be handing it a connection; then it exits, PM2 starts it again, and the new one is killed with requests. So an anchor is dropped
 first: one connection of ours per worker, with half a request. The worker stays, says "not mine" to what comes late, and finishes
-what it has. When only the anchor is left, it is deleted.
+what it has. When every request that came was answered, it is deleted; clients may keep their connections open for ever.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -22,11 +23,13 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.rpc import Refused, Unavailable, call
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.traffic import Watch
 
 POLL = 0.005
 CALM = 0.5
 CALM_ANCHORED = 0.03
 SETTLE = 0.25
+GRACE = 0.5
 ANCHOR_TRIES = 40
 
 
@@ -140,8 +143,9 @@ def channel(pid: int, proc: str = "/proc") -> tuple[str, str] | None:
 class Leaving:
     """A worker that was asked to finish."""
 
-    def __init__(self, process: Proc, proc: str, anchor: socket.socket | None) -> None:
+    def __init__(self, process: Proc, proc: str, anchor: socket.socket | None, watch: Watch) -> None:
         self.process = process
+        self.watch = watch
         self.proc = proc
         self.anchor = anchor
         self.anchor_port = int(anchor.getsockname()[1]) if anchor else 0
@@ -149,10 +153,12 @@ class Leaving:
         self.since = time.monotonic()
         self.calm_since: float | None = None
 
-    def open(self, port: int) -> int:
-        return open_connections(self.process.pid, port, self.proc, self.anchor_port)
+    def open(self) -> int:
+        """Connections with a request that was not answered; all open ones where the kernel does not tell."""
+        waiting = self.watch.busy(sockets_of(self.process.pid, self.proc), self.anchor_port)
+        return open_connections(self.process.pid, self.watch.port, self.proc, self.anchor_port) if waiting is None else waiting
 
-    def finished(self, port: int) -> bool:
+    def finished(self) -> bool:
         if not os.path.exists(os.path.join(self.proc, str(self.process.pid))):
             return True
         if self.anchor is None and self.line is not None:
@@ -161,8 +167,8 @@ class Leaving:
                 return os.readlink(link) != target
             except OSError:
                 return True
-        # Nobody but the anchor has been connected for a while, and the worker has had the time to stop accepting.
-        if self.open(port):
+        # Nobody but the anchor has waited for an answer for a moment, and the worker has had the time to stop accepting.
+        if self.open():
             self.calm_since = None
         elif self.calm_since is None:
             self.calm_since = time.monotonic()
@@ -171,11 +177,11 @@ class Leaving:
         return calm and time.monotonic() - self.since >= SETTLE
 
 
-def ask_to_leave(pm2: Pm2, process: Proc, anchor: socket.socket | None) -> Leaving | None:
+def ask_to_leave(pm2: Pm2, process: Proc, anchor: socket.socket | None, watch: Watch) -> Leaving | None:
     """Tell one worker to finish; None where that is not possible and it can only be killed."""
     if process.exec_mode != "cluster" or process.status not in ("online", "launching") or not isinstance(process.pm_id, int):
         return None
-    leaving = Leaving(process, pm2.proc, anchor)
+    leaving = Leaving(process, pm2.proc, anchor, watch)
     packet = {"id": process.pm_id, "topic": "drain", "data": {}, "cmd": "NODE_CLUSTER", "act": "disconnect"}
     try:
         call(os.path.join(pm2.home, "rpc.sock"), "sendDataToProcessId", packet)
@@ -187,8 +193,9 @@ def ask_to_leave(pm2: Pm2, process: Proc, anchor: socket.socket | None) -> Leavi
 class Remover:
     """Deletes in the background: the daemon answers only when a process is gone, and the next one may be finished meanwhile."""
 
-    def __init__(self, pm2: Pm2) -> None:
+    def __init__(self, pm2: Pm2, until: float | None = None) -> None:
         self.pm2 = pm2
+        self.until = until  # when a process that was asked to go is ended by force; None leaves that to PM2's kill_timeout
         self.told: list[dict[str, t.Any]] = []
         self.threads: list[threading.Thread] = []
 
@@ -202,7 +209,13 @@ class Remover:
         if anchor is not None:
             # Taken up only when PM2 knows that the process is to stop; one that handles the signal then need not wait for it.
             threading.Timer(SETTLE, anchor.close).start()
+        # What it still does has nothing to do with a request; a sick release often waits for a pool that never empties.
+        force = threading.Timer(max(GRACE, self.until - time.monotonic()), _end, (process.pid,)) if self.until is not None else None
+        if force is not None:
+            force.start()
         self.pm2.delete(process.pm_id)
+        if force is not None:
+            force.cancel()
 
     def wait(self) -> list[dict[str, t.Any]]:
         for thread in self.threads:
@@ -210,35 +223,44 @@ class Remover:
         return self.told
 
 
+def _end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 def drain(pm2: Pm2, processes: t.Sequence[Proc], port: int, seconds: float) -> list[dict[str, t.Any]]:
-    """Ask the cluster workers to finish, and delete each as soon as it has; after ``seconds`` whatever it still has open."""
-    remover = Remover(pm2)
+    """Ask the cluster workers to finish, and delete each as soon as it has answered; after ``seconds`` whatever it still does."""
+    deadline = time.monotonic() + seconds
+    remover = Remover(pm2, deadline if seconds > 0 else None)
+    watch = Watch(port)
     waiting: list[Leaving] = []
     workers = [process.pid for process in processes if process.exec_mode == "cluster" and process.status == "online"]
     anchors = drop_anchors(workers, listening_hosts(port, pm2.proc), port, pm2.proc) if seconds > 0 else {}
     for process in processes:
-        leaving = ask_to_leave(pm2, process, anchors.get(process.pid)) if seconds > 0 else None
+        leaving = ask_to_leave(pm2, process, anchors.get(process.pid), watch) if seconds > 0 else None
         if leaving is not None:
             waiting.append(leaving)
         else:
             remover.delete(process, False, 0, anchors.get(process.pid))
-    deadline = time.monotonic() + seconds
     while waiting:
         time.sleep(POLL)
+        watch.look()
         for leaving in list(waiting):
             late = time.monotonic() >= deadline
-            done = leaving.finished(port)
+            done = leaving.finished()
             if not (done or late):
                 continue
             waiting.remove(leaving)
             if leaving.anchor is None and not late:
                 # It may have exited by itself, and PM2 may have started it again: the new one may have requests already.
                 again = _restarted(pm2, leaving.process)
-                follower = ask_to_leave(pm2, again, None) if again else None
+                follower = ask_to_leave(pm2, again, None, watch) if again else None
                 if follower is not None:
                     waiting.append(follower)
                     continue
-            remover.delete(leaving.process, done, 0 if done else leaving.open(port), leaving.anchor)
+            remover.delete(leaving.process, done, 0 if done else leaving.open(), leaving.anchor)
     return remover.wait()
 
 

@@ -24,6 +24,9 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import processes_inside
 
 
+CALM = 0.3  # seconds after the last worker in which PM2 must not have started a forgotten one again
+
+
 def answers_hold(port: int, hosts: t.Sequence[str]) -> bool:
     """Whether the responder answered this one request."""
     host = next((name for name in hosts if name not in ("::", "0.0.0.0")), "127.0.0.1")
@@ -135,8 +138,11 @@ def hold(app: App, definition: Definition) -> None:
     leaving = [*scene.own, *scene.green]
     with app.run.step("leave", ids=[str(process.pm_id) for process in leaving]) as learnt:
         learnt["drained"] = app.remove(leaving, port)
+    left_at = time.monotonic()
+    with app.run.step("save"):
+        save(app.pm2, app.name)
     with app.run.step("prove") as learnt:
-        app.end_strays(calm=0.3)
+        app.end_strays(calm=max(0.0, CALM - (time.monotonic() - left_at)))
         _await(app, lambda: answers_hold(port, listening_hosts(port)), f"The responder does not answer on port {port}")
         left = left_workers(app, app.pm2.processes())
         if left:
@@ -145,6 +151,4 @@ def hold(app: App, definition: Definition) -> None:
                 "List it under singletons (or stop it), then run the same again. To end the hold: state=started."
             )
         learnt["workers_left"] = 0
-    with app.run.step("save"):
-        save(app.pm2, app.name)
     app.actions.append(f"{app.name} answers 503 on port {port}; state=started ends it")

@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import live_facts, problems, save
@@ -158,18 +159,25 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
                 app.remove([*scene.hold, *scene.green], port, 0)
             since = time.time()
             app.pm2.start(started_from(definition, layout.home))
+        was_held = bool(scene.hold)
     else:
+        was_held = scene.held
         since = 0.0
     demand = Demand(
         app.name, to["tree"], definition["cwd"], int(definition["instances"]), since, settings.stable_seconds, settings.wait_seconds
     )
     what = f"{app.name} at {to.get('version') or str(to.get('release'))[:12]}"
+    with app.run.step("serve") as learnt:
+        # Customers are let in as soon as the release answers them; whether it stays up is judged while it serves.
+        await_processes(app.pm2, demand._replace(stable=0.0), lambda: layout.home, definition)
+        if was_held:
+            learnt["first_answer"] = _end_hold(app, probes, port, what, judge)
     with app.run.step("verdict") as learnt:
         await_processes(app.pm2, demand, lambda: layout.home, definition)
         scene = look(app)
         if scene.green and not scene.hold and judge:
             await_probes(probes, settings.successes, settings.wait_seconds, settings.interval, what)
-        app.remove([*scene.green, *scene.hold], port)
+        app.remove(scene.green, port)
         wait = settings.wait_seconds if judge else min(settings.wait_seconds, BRIEFLY)
         ill = ""
         try:
@@ -180,6 +188,19 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
                 raise
             learnt["ill"] = ill = str(exc)
     app.actions.append(f"{what} runs from {layout.home}, {f'but is not healthy: {ill}' if ill else 'verified'}")
+
+
+def _end_hold(app: App, probes: t.Sequence[dict[str, t.Any]], port: int, what: str, judge: bool) -> str:
+    """Take the responder away once the release answers beside it; when it first did."""
+    settings = app.settings
+    first = None
+    try:
+        first = await_seen(probes, settings.successes, settings.wait_seconds if judge else BRIEFLY, what)
+    except RollbackError:
+        if judge:
+            raise
+    app.remove(look(app).hold, port, 0)
+    return first or now()
 
 
 def _green_serves(app: App, scene: Scene, to: Record, definition: Definition) -> bool:

@@ -11,6 +11,7 @@ import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, mask
 from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
@@ -123,17 +124,19 @@ def await_probes(probes: t.Sequence[dict[str, t.Any]], successes: int, wait: flo
     return result
 
 
-def await_seen(probes: t.Sequence[dict[str, t.Any]], times: int, wait: float, what: str) -> None:
-    """While two releases share the port: every probe must succeed ``times``, answers of the other release between are no failure."""
+def await_seen(probes: t.Sequence[dict[str, t.Any]], times: int, wait: float, what: str) -> str | None:
+    """While two share the port: every probe must succeed ``times``, answers of the other between are no failure; when it first did."""
     if not probes:
-        return
+        return None
+    first = None
     deadline = time.monotonic() + wait
     seen = 0
     while True:
         result = run_probes(probes, 1, max(0.5, min(5.0, deadline - time.monotonic())), 0.05)
-        seen += 1 if result["ok"] else 0
+        if result["ok"]:
+            seen, first = seen + 1, first or now()
         if seen >= times:
-            return
+            return first
         if time.monotonic() >= deadline:
             raise RollbackError(
                 f"{what} never answered {times} times while it shared the port: {failure_message(result)}", probes=result["probes"]

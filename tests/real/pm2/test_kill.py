@@ -25,6 +25,7 @@ PASSES: dict[str, tuple[str, ...]] = {
     "leave": ("live", "previous", "held"),
     "flip": ("live", "previous"),
     "start": ("live", "previous"),
+    "serve": ("live", "previous"),
     "verdict": ("live", "previous"),
     "singletons_start": ("live",),
     "save": ("live", "previous", "held"),
@@ -45,7 +46,7 @@ KINDS = [
     pytest.param(layout, mode, step, marks=[] if (layout, mode) == ("exchange", "cluster") else [pytest.mark.full])
     for layout in ("exchange", "symlink")
     for mode in ("cluster", "fork")
-    for step in ("green", "leave", "flip", "start", "verdict", "save")
+    for step in ("green", "leave", "flip", "start", "serve", "verdict", "save")
     if (mode, step) != ("fork", "green")
 ]
 

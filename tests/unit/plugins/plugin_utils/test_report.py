@@ -56,25 +56,41 @@ def test_only_hosts_with_the_component_answer_for_it_and_skipped_verbs_do_not_co
     }
 
 
-def step(name: str, second: float, ms: float, phase: str = "end") -> dict[str, t.Any]:
-    return {"step": name, "phase": phase, "started": f"2026-01-01T00:00:{second:09.6f}Z", "ms": ms}
+def step(name: str, second: float, ms: float, **more: t.Any) -> list[dict[str, t.Any]]:
+    """The two records of one step."""
+    stamp, end = (f"2026-01-01T00:00:{moment:09.6f}Z" for moment in (second, second + ms / 1000))
+    return [{"step": name, "phase": "start", "at": stamp}, {"step": name, "phase": "end", "started": stamp, "at": end, "ms": ms, **more}]
 
 
-def test_the_outage_lasts_from_the_first_hold_to_the_last_step_that_serves_again() -> None:
+def test_the_outage_lasts_from_the_last_connection_accepted_to_the_first_answer() -> None:
     journal = [
-        step("preflight", 1, 5000),
-        step("hold", 10, 500),
-        step("swap", 11, 100),
-        step("start", 12, 1500),
-        step("verdict", 13.5, 8000),
-        step("save", 14, 9000),
+        *step("preflight", 1, 5000),
+        *step("hold", 10, 500),
+        *step("leave", 10.5, 1000),
+        *step("start", 12, 900),
+        *step("serve", 13, 2000, first_answer="2026-01-01T00:00:13.250000Z"),
+        *step("verdict", 15, 8000),
+        *step("save", 23, 900),
     ]
-    assert _report.outage({}, journal) == 3500.0
+    assert _report.outage({}, [[], journal]) == 2750.0
 
 
-def test_a_hold_of_the_killed_run_counts_too() -> None:
-    journal = [step("hold", 10, 500, "start"), step("hold", 10, 500), step("hold", 30, 1), step("start", 40, 1000)]
-    assert _report.outage({}, journal) == 31000.0
+def test_a_leave_of_the_killed_run_counts_too() -> None:
+    journal = [*step("hold", 10, 500), step("leave", 11, 500)[0], *step("leave", 30, 1), *step("serve", 40, 1000)]
+    assert _report.outage({}, [journal]) == 30000.0
+
+
+def test_on_several_hosts_it_lasts_until_the_last_one_serves() -> None:
+    first = [*step("leave", 10, 100), *step("serve", 14, 1000)]
+    second = [*step("leave", 11, 100), *step("serve", 16, 1000)]
+    assert _report.outage({}, [first, second]) == 7000.0
+
+
+def test_workers_that_leave_beside_the_next_release_are_no_outage() -> None:
+    journal = [*step("green", 9, 500), *step("leave", 10, 500), *step("start", 11, 100), *step("serve", 12, 1000)]
+    assert _report.outage({}, [journal]) is None
+    restart = [*step("leave", 20, 500), *step("start", 21, 100), *step("serve", 22, 1000)]
+    assert _report.outage({}, [[*journal, *restart]]) == 3000.0
 
 
 def test_without_a_hold_the_flip_has_measured_it() -> None:
@@ -97,6 +113,28 @@ def test_rows_are_told_as_carried_or_left_and_where() -> None:
     assert rows["shop.public.payments"] == {"newer": 12, "carried": 10, "left": 2, "left_in": "shop__kept_x"}
     assert rows["shop.public.carts"] == {"newer": 5, "carried": 0, "left": 5, "left_in": "shop__kept_x"}
     assert "shop.public.users" not in rows
+
+
+def test_rows_that_an_interrupted_run_left_are_work_and_are_told_with_their_place() -> None:
+    entry = {"at_version": True, "to_carry": True, "rows_since": {"public.carts": 3}, "rows_waiting": {"public.payments": 2, "public.carts": 4}}
+    assert not _report.at_version({"databases": {"shop": entry}})
+    assert _report.at_version({"databases": {"shop": {**entry, "to_carry": False}}})
+    db = {
+        "prepare": {"databases": {"shop": entry}},
+        "flip": {"kept": {"shop": "shop__kept_x"}},
+        "flip_carried": {"carried": {"shop.public.payments": 2}, "left": {}, "left_in": {"shop": "shop__kept_x"}},
+    }
+    rows = _report.rows_of(_report.answers(system(db), ["db1"], ["postgresql"]), "flip")
+    assert rows == {
+        "shop.public.payments": {"newer": 2, "carried": 2, "left": 0, "left_in": "shop__kept_x"},
+        "shop.public.carts": {"newer": 4, "carried": 0, "left": 4, "left_in": "shop__kept_x"},
+    }
+
+
+def test_rows_of_a_database_that_stayed_are_not_told_as_left_behind() -> None:
+    db = {"prepare": {"databases": {"shop": {"at_version": True, "rows_since": {"public.payments": 5}}}}, "flip": {"kept": {}}}
+    report = _report.run_report(system(db), GATE, "done", "kejayangu", "full")
+    assert report["rows"] == {} and not [text for text in report["next"] if "not carried back" in text]
 
 
 def test_a_host_that_could_not_go_back_is_named_with_the_repair() -> None:
