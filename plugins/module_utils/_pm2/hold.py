@@ -23,7 +23,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.scripts impor
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import processes_inside
 
-
 CALM = 0.3  # seconds after the last worker in which PM2 must not have started a forgotten one again
 
 
