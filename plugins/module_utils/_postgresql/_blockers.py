@@ -18,6 +18,9 @@ except ImportError:  # the module says so through missing_required_lib
     psycopg2 = None  # type: ignore[assignment]
 
 
+SPARE = 1.2  # a restored database is about as large as it was; indexes are built with room in their pages
+
+
 class Needs(t.NamedTuple):
     """What the restored database needs from the server."""
 
@@ -182,22 +185,36 @@ def _extensions(connection: t.Any, report: Report, name: str, needs: Needs, me: 
             report.block("extension_right", name, what, "Log in as superuser.")
 
 
-def disk(connection: t.Any, report: Report, need: int, local: bool) -> None:
-    """Room for the restored databases and their WAL, where the data directory can be seen from here."""
-    if need <= 0:
+def disk(connection: t.Any, report: Report, sizes: t.Mapping[str, int], local: bool) -> None:
+    """Room for the restored databases (``{tablespace: bytes}``) and for their WAL, on each filesystem that can be seen from here."""
+    total = sum(sizes.values())
+    if total <= 0:
         return
     try:
         folder = one(connection, "SELECT pg_catalog.current_setting('data_directory', true)")
     except psycopg2.Error:
         folder = None
     if not local or not folder or not os.path.isdir(folder):
-        report.notes.append(f"Free space was not checked (the data directory cannot be seen from here); about {need >> 20} MiB are needed.")
+        about = int(total * (SPARE + 1)) >> 20
+        report.notes.append(f"Free space was not checked (the data directory cannot be seen from here); about {about} MiB are needed.")
         return
-    free = os.statvfs(folder)
-    room = free.f_bavail * free.f_frsize
-    if room < need:
-        what = f"{folder} has {room >> 20} MiB free; the restored databases and their WAL need about {need >> 20} MiB."
-        report.block("disk", "", what, "Make room, for example with state=complete for databases kept by earlier runs.")
+    spaces = dict(rows(connection, "SELECT spcname, pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace"))
+    wal = os.path.join(folder, "pg_wal")  # often a link to another disk
+    wanted = [(wal if os.path.isdir(wal) else folder, total)]
+    wanted += [(spaces.get(space) or folder, int(size * SPARE)) for space, size in sorted(sizes.items())]
+    places: dict[int, tuple[str, int]] = {}
+    for path, need in wanted:
+        if not os.path.isdir(path):
+            report.notes.append(f"Free space of {path} was not checked (it cannot be seen from here); about {need >> 20} MiB are needed.")
+            continue
+        device = os.stat(path).st_dev
+        places[device] = (path, need + places.get(device, ("", 0))[1])
+    for path, need in places.values():
+        found = os.statvfs(path)
+        room = found.f_bavail * found.f_frsize
+        if room < need:
+            what = f"{path} has {room >> 20} MiB free; expected at least {need >> 20} MiB for the restored databases and their WAL."
+            report.block("disk", "", what, "Make room, for example with state=complete for databases kept by earlier runs.")
 
 
 def host_rules(connection: t.Any, report: Report, name: str, staged: str) -> None:

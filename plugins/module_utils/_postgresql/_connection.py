@@ -215,7 +215,9 @@ class Server:
         except psycopg2.Error as exc:
             # A limit of a newer major version, which only the next login can lift because now the version is known.
             if not unknown or self._version < 140000:
-                raise RollbackError(f"PostgreSQL refused while setting up a session on {name!r}: {plain(exc)}", sqlstate=exc.pgcode) from exc
+                raise RollbackError(
+                    f"PostgreSQL refused while setting up a session on {name!r}: {plain(exc)}", sqlstate=exc.pgcode
+                ) from exc
         with readable_errors(f"setting up a session on {name!r}"):
             return self._prepared(name, settings)
 

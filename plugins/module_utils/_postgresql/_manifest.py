@@ -184,6 +184,7 @@ def build(conn: t.Any, verify: str = "full") -> dict[str, t.Any]:
         manifest["catalogue"] = catalogue
         manifest["fingerprint"] = _catalogue.fingerprint(catalogue)
         manifest["properties"] = _catalogue.properties(conn, manifest["database"])
+        manifest["properties"]["size"] = int(value(conn, "SELECT pg_database_size(current_database())"))
         manifest["tables"] = count_tables(conn, verify) if verify != "files" else {}
         manifest["large_objects"] = read_large_objects(conn, verify)
         manifest["notes"] = notes(conn)

@@ -20,6 +20,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_file
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _connection
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._stage import NO_ROOM
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import command, one, read_marker, rows, write_marker
 
 try:
@@ -369,6 +370,7 @@ def load(
         why = " ".join(line for line in done.stderr.splitlines() if line.strip())[-1500:]
         raise RollbackError(
             f"psql ended with {done.rc} while filling {name}: {why or 'it said nothing'}. The live database was not touched."
+            + (NO_ROOM if "No space left on device" in done.stderr else "")
         )
 
 

@@ -36,7 +36,7 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
             work.report.block("codec", "", what, "Install a build that can, or set bin_dir to its folder.")
     except RollbackError as exc:
         work.report.block("programs", "", str(exc), "")
-    need = 0
+    sizes: dict[str, int] = {}
     for name in wanted:
         needs = _stage.needs_of(work.manifests[name])
         if work.plain is not None:
@@ -44,14 +44,21 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
             _plain.obstacles(work.conn, work.report, name, owner, work.plain, work.options.plain_sql_roles)
         if name in found:
             _blockers.outgoing(work.conn, work.report, found[name], work.options.accept_replication, flipping=False)
-            need += int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) or 0)
+        space = work.manifests[name]["properties"].get("tablespace") or "pg_default"
+        sizes[space] = sizes.get(space, 0) + _size(work, found, name, needs.size)
         _blockers.incoming(work.conn, work.report, name, needs)
         for role in _stage.unsettable(work.conn, work.manifests[name]):
             what = f"The point of {name} has settings of role {role} in that database, which role {work.server.user} may not set."
             work.report.block("role_setting", name, what, f'As superuser: GRANT "{role}" TO "{work.server.user}".')
         _blockers.host_rules(work.conn, work.report, name, _state.staged_name(name, work.mark))
     if not all(work.usable_staged(found, name) for name in wanted):
-        _blockers.disk(work.conn, work.report, int(need * 2.2), work.options.local)
+        _blockers.disk(work.conn, work.report, sizes, work.options.local)
+
+
+def _size(work: Restore, found: t.Mapping[str, Database], name: str, then: int) -> int:
+    """Bytes that the restored database will take: as many as it had, or has now where the point does not say it."""
+    live = _state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) if name in found else 0
+    return max(then or int(live or 0), work.plain.size if work.plain is not None else 0)
 
 
 def plan(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:

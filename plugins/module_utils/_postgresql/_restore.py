@@ -19,6 +19,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import canonic
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
+    _connection,
     _manifest,
     _plain,
     _plain_point,
@@ -34,6 +35,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import Server
 
+DISK_FULL = "53100"
 STAGED = ("recover", "points", "preflight", "create", "load", "analyze", "compare", "seal")
 LIVE = ("recheck", "sequences", "swap", "postcheck", "remember")
 PREVIOUS = ("recover", "preflight", "sequences", "swap", "postcheck", "remember", "drop")
@@ -357,8 +359,13 @@ class Restore:
                     _stage.apply_properties(self.conn, names[name], self.manifests[name]["properties"])
                     _stage.set_marker(self.conn, names[name], {**markers[name], "state": "verified"})
                     self.actions.append(f"restored and compared {names[name]}")
-        except BaseException:
+        except BaseException as exc:
             self._drop_staged(names)
+            if getattr(exc, "pgcode", None) == DISK_FULL:
+                what = _connection.plain(exc)
+                raise RollbackError(
+                    f"The server has no room for {', '.join(names.values())}: {what}. The live database was not touched.{_stage.NO_ROOM}"
+                ) from exc
             raise
 
     def _drop_staged(self, names: t.Mapping[str, str]) -> None:

@@ -323,4 +323,6 @@ def dump(
     if done.rc != 0:
         said = [line for line in done.stderr.strip().splitlines() if line] or ["no message"]
         how = f"was killed by signal {-done.rc}" if done.rc < 0 else f"failed with exit code {done.rc}"
-        raise RollbackError(f"pg_dump of database {frozen.name!r} {how}: {' '.join(said[:4])}", stderr_lines=said[:40])
+        full = "No space left on device" in done.stderr
+        do = f". Make room on the disk of {os.path.dirname(folder)} (prune old points), then run the same command again." if full else ""
+        raise RollbackError(f"pg_dump of database {frozen.name!r} {how}: {' '.join(said[:4])}{do}", stderr_lines=said[:40])

@@ -41,6 +41,7 @@ LIST_SETTINGS = (
     "search_path", "temp_tablespaces", "session_preload_libraries", "shared_preload_libraries", "local_preload_libraries",
     "unix_socket_directories",
 )  # fmt: skip
+NO_ROOM = " Make room on the server's disk (state=complete drops what earlier runs kept), then run the same command again."
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
@@ -163,9 +164,12 @@ def load(cli: Cli, server: Server, program: str, folder: str, name: str, jobs: i
             argv += ["-L", path]
         done = cli([*argv, *server.program_args(name), folder], env=server.program_env())
     if done.rc != 0 or "errors ignored on restore" in done.stderr:
+        full = "No space left on device" in done.stderr
         why = " ".join(line for line in done.stderr.splitlines() if line.strip())[-1500:]
         how = f"was killed by signal {-done.rc}" if done.rc < 0 else f"ended with {done.rc}"
-        raise RollbackError(f"pg_restore {how} while filling {name}: {why or 'it said nothing'}. The live database was not touched.")
+        raise RollbackError(
+            f"pg_restore {how} while filling {name}: {why or 'it said nothing'}. The live database was not touched.{NO_ROOM if full else ''}"
+        )
     return left
 
 

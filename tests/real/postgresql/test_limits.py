@@ -111,7 +111,9 @@ def test_parts_of_large_objects(cluster: Cluster, database: str, monkeypatch: py
         monkeypatch.setattr(_manifest, "LARGE_OBJECT_CHUNK", 4)
         found = _manifest.read_large_objects(conn, "full")
         assert whole["bytes"] == found["bytes"] == sum(len(data) for data in contents.values())
-        for number, change in enumerate(("lo_put(104, 8, 'j')", "lo_put(104, 0, 'efghabcd')", "lo_put(103, 8, 'a')", "lo_put(101, 0, 'a')")):
+        for number, change in enumerate(
+            ("lo_put(104, 8, 'j')", "lo_put(104, 0, 'efghabcd')", "lo_put(103, 8, 'a')", "lo_put(101, 0, 'a')")
+        ):
             cluster.sql(f"SELECT {change}", dbname=database)
             after = _manifest.read_large_objects(conn, "full")
             assert after["hash"] != found["hash"], number

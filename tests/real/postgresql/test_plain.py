@@ -135,6 +135,6 @@ def test_who_may_not_drop_the_login_is_told(interrupted: tuple[Shop, dict[str, t
     shop.operator = None
     assert login in roles_of(shop)
     # an import into another database may be another run's, at this moment
-    shop.cluster.sql(f"COMMENT ON ROLE {login} IS '{{\"payops_rollback\": 1, \"database\": \"another\"}}'")
+    shop.cluster.sql(f'COMMENT ON ROLE {login} IS \'{{"payops_rollback": 1, "database": "another"}}\'')
     shop.restore("complete")
     assert login in roles_of(shop)
