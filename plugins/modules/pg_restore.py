@@ -100,6 +100,12 @@ options:
         its tables (1 second for 1.6 GB). Turn it off where an application waits for the flip; the count of O(state=staged) remains.
     type: bool
     default: true
+  carries:
+    description:
+      - Whether M(payops.rollback.pg_carry_back) follows on the flip. Then rows that an interrupted run left in the database that it replaced
+        count as work to do, see RV(databases).
+    type: bool
+    default: false
   allow_plain_sql:
     description:
       - Accept a plain SQL dump, which is a program that somebody wrote and not data that can be compared with anything.
@@ -186,6 +192,16 @@ databases:
     rows_since:
       description: Rows per table that are newer than the point.
       type: dict
+    waits_in:
+      description: Databases that an interrupted run replaced, and whose rows nobody has carried back.
+      type: list
+      elements: str
+    rows_waiting:
+      description: Rows per table there that are newer than the point. Only counted with O(state=staged) outside check mode.
+      type: dict
+    to_carry:
+      description: Whether there is something to carry back, although the database may be at the version.
+      type: bool
     rows_gone:
       description: Rows per table that the point has and the live database no longer has in that form.
       type: dict
@@ -262,6 +278,7 @@ def argument_spec() -> dict[str, dict]:
         "count_newer": {"type": "bool", "default": True},
         "allow_plain_sql": {"type": "bool", "default": False},
         "legacy_path": {"type": "path", "aliases": ["plain_sql"]},
+        "carries": {"type": "bool", "default": False},
         "plain_sql_sha256": {"type": "str"},
         "plain_sql_roles": {"type": "dict", "default": {}},
     }

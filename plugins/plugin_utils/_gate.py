@@ -139,6 +139,7 @@ def run_id_of(identity: dict[str, t.Any], intent: str, version: str) -> str:
 ROLLBACKS = ("full", "database", "application", "gradual")
 # How a run ended that left something which undo can take back. An open one may have.
 REVERSIBLE = (None, "done", "lost", "taken_over")
+UNFINISHED = ("lost", "taken_over")
 
 
 class Last(t.NamedTuple):
@@ -165,14 +166,19 @@ def last_rollback(runs: t.Iterable[dict[str, t.Any]]) -> Last:
 
 
 def _same_way(target: dict[str, t.Any], older: t.Iterable[dict[str, t.Any]]) -> list[str]:
-    """Unfinished attempts at the same point right before the target: what they had flipped it found flipped."""
+    """Unfinished attempts at the same point before the target: what they had flipped it found flipped.
+
+    Runs that flipped nothing (a recover, a backup, a complete that was refused), and those that took back what they had
+    flipped, do not stand between.
+    """
     found = []
     for run in older:
-        if run.get("intent") == "emergency":
-            continue
-        if run.get("intent") not in ROLLBACKS or run.get("outcome") != "taken_over" or run.get("version") != target.get("version"):
+        if run.get("intent") in ROLLBACKS and run.get("outcome") in REVERSIBLE:
+            if run.get("outcome") not in UNFINISHED or run.get("version") != target.get("version"):
+                break
+            found.append(str(run["run"]))
+        elif run.get("intent") in ("undo", "complete") and run.get("outcome") not in ("failed", "refused"):
             break
-        found.append(str(run["run"]))
     return found
 
 

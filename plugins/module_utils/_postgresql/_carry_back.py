@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._lock import list_runs
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _pending, _stage, _state
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Carrier, Ledger, Since, Told
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._pending import Source
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
@@ -39,28 +39,6 @@ def parse_ledgers(databases: t.Sequence[str], given: t.Sequence[dict[str, t.Any]
             raise RollbackError(f"The ledger {ledger.label} of {name} is declared twice.")
         found.setdefault(name, []).append(ledger)
     return found
-
-
-def chain(paths: Paths, run_id: str | None) -> set[str]:
-    """The run and those that it took the lock from: their flip is its flip."""
-    found: set[str] = set()
-    while run_id is not None and run_id not in found:
-        found.add(run_id)
-        record = read_json(os.path.join(paths.run_dir(run_id), "run.json")) or {}
-        run_id = (record.get("took_over") or {}).get("run")
-    return found
-
-
-def source_of(found: t.Mapping[str, Database], name: str, runs: set[str], wanted: str) -> Database | None:
-    """The database that the present one replaced. Inside a run only if that run replaced it: last month's has nothing to give."""
-    if name not in found:
-        raise RollbackError(f"The server has no database {name}. Correct databases.")
-    kinds = ("kept", "undone") if wanted == "auto" else (wanted,)
-    for each in reversed(_state.ours(found, name, *kinds)):
-        if each.marker.get("live_oid") == found[name].oid and not each.invalid:
-            mine = {each.marker.get("run"), each.marker.get("undo_run")}
-            return each if not runs or mine & runs else None
-    return None
 
 
 class CarryBack:
@@ -94,17 +72,16 @@ class CarryBack:
         }  # fmt: skip
         with self.run.step("find") as learnt:
             found = _state.databases(self.conn)
-            runs = chain(self.paths, self.run.run_id)
-            sources = {name: source_of(found, name, runs, self.source) for name in self.ledgers}
-            learnt["sources"] = {name: each.name if each else None for name, each in sources.items()}
+            sources = self._sources(found)
+            learnt["sources"] = {name: [each.database.name for each in chosen] for name, chosen in sources.items()}
         with self.run.step("carry") as learnt:
             for name, ledgers in self.ledgers.items():
-                source = sources[name]
-                if source is None:
+                if not sources[name]:
                     result["actions"].append(f"{name}: nothing was replaced, so there is nothing to carry back")
-                    continue
-                self._database(result, name, source, ledgers)
+                for source in sources[name]:
+                    self._database(result, name, source, ledgers)
             learnt.update(carried=result["carried"], left=result["left"])
+            self._settle([source for chosen in sources.values() for source in chosen])
         total = sum(result["carried"].values())
         result["changed"] = total > 0
         rest = sum(sum(each.values()) for each in result["left"].values())
@@ -114,23 +91,44 @@ class CarryBack:
         )
         return result
 
-    def _database(self, result: dict[str, t.Any], name: str, source: Database, ledgers: t.Sequence[Ledger]) -> None:
-        marker = source.marker
-        since = Since(marker["since"], bool(marker.get("since_exact"))) if marker.get("since") else None
-        moment = Since(marker["snapshot"], True) if marker.get("snapshot") else None
+    def _sources(self, found: t.Mapping[str, Database]) -> dict[str, list[Source]]:
+        run_id = self.run.run_id
+        runs, broken = _pending.chain(self.paths, run_id), set()
+        # On its own the module takes what it is asked for. In a run it takes what interrupted runs left, too, unless the
+        # run failed and goes back: then everything else stays as it was.
+        if run_id is not None and (self.source != "undone" or _pending.is_undo(self.paths, run_id)):
+            broken = _pending.interrupted(list_runs(self.paths), run_id)
+        there = [name for name in self.names if name in found or name in self.ledgers]
+        return {name: _pending.sources(found, name, runs, broken, self.source) for name in there}
+
+    def _settle(self, sources: t.Sequence[Source]) -> None:
+        """Nothing is owed any more; the marker says so to whoever comes after a crash."""
+        for each in sources:
+            if self.run.acting and self.run.run_id is not None and not each.database.marker.get("carried_by"):
+                _stage.set_marker(self.conn, each.database.name, {**each.database.marker, "carried_by": self.run.run_id})
+
+    def _database(self, result: dict[str, t.Any], name: str, source: Source, ledgers: t.Sequence[Ledger]) -> None:
+        marker, kept = source.database.marker, source.database.name
+        # the marker's moment is that of the point that this database's successor was made of; another point needs all rows
+        since = Since(marker["since"], bool(marker.get("since_exact"))) if marker.get("since") and source.direct else None
+        moment = Since(source.moment, True) if source.moment else None
         with _stage.session_on(self.conn, self.server, name, read_only=False) as live:
-            with Window(self.conn, self.server.connect, source) as inside:
+            with Window(self.conn, self.server.connect, source.database) as inside:
                 carrier = Carrier(live, inside, since, moment, self.fire_triggers, self.run.acting)
                 told = carrier.run(ledgers)
-        result["left_in"][name] = source.name
-        result["compared"][name] = "rows written since" if carrier.since else "all rows"
+        before = result["left_in"].get(name)
+        result["left_in"][name] = f"{before}, {kept}" if before else kept
+        compared = "rows written since" if carrier.since else "all rows"
+        result["compared"][name] = compared if result["compared"].get(name, compared) == compared else "all rows"
         for label, each in told.items():
             self._tell(result, f"{name}.{label}", each)
 
     def _tell(self, result: dict[str, t.Any], label: str, told: Told) -> None:
-        result["carried"][label] = told.carried
-        result["left"][label] = told.left
+        """Add what happened to one table; a table may get rows from several databases."""
+        result["carried"][label] = result["carried"].get(label, 0) + told.carried
+        before = result["left"].get(label, {})
+        result["left"][label] = {kind: number + before.get(kind, 0) for kind, number in told.left.items()}
         result["examples"] += told.examples
-        result["milliseconds"][label] = told.ms
+        result["milliseconds"][label] = round(result["milliseconds"].get(label, 0) + told.ms, 1)
         if told.carried:
             result["actions"].append(f"{label}: {told.carried} row(s) carried back")

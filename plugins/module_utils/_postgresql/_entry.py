@@ -61,6 +61,7 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
         plain_sql_roles=params["plain_sql_roles"],
         bin_dir=params["bin_dir"],
         local=is_local(params),
+        carries=params["carries"],
     )
     state = params["state"]
     with connect_of(module) as server, run_of(module, _state.COMPONENT, _restore.STEPS[state]) as run:

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _sequences, _stage, _state, _swap
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _pending, _sequences, _stage, _state, _swap
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 
 if t.TYPE_CHECKING:
@@ -351,6 +351,9 @@ def complete(work: Restore) -> dict[str, t.Any]:
     work.stop_if_blocked()
     told = []
     with work.run.step("drop") as learnt:
+        for name in work.names:
+            for source in _pending.owed(work.paths, found, name, work.run.run_id):
+                _never_carried(work, source.database)
         for each in doomed:
             size = int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (each.oid,)) or 0)
             told.append(
@@ -374,6 +377,16 @@ def complete(work: Restore) -> dict[str, t.Any]:
 def _attached(work: Restore, database: Database) -> None:
     """DROP DATABASE silently drops replication slots with it; refuse while anything still belongs to the database."""
     advice = "Drop it yourself if it is not needed any more, then complete again."
+def _never_carried(work: Restore, database: Database) -> None:
+    run, version = _pending.actor(database), database.marker.get("version")
+    work.report.block(
+        "owed",
+        database.name,
+        f"Run {run} (point {version}) was interrupted before it carried rows back out of {database.name}; dropping it would lose them.",
+        f"Finish that with rollback_full.yml -e version={version}, or take it back with undo.yml; then complete.",
+    )
+
+
     query = "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE database = %s"
     for (slot,) in _state.rows(work.conn, query, (database.name,)):
         work.report.block("slot", database.name, f"{database.name} has the logical replication slot {slot!r}.", advice)

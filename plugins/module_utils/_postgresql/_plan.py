@@ -10,8 +10,8 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _plain, _programs, _stage, _state
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import COMPONENT, Database
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _pending, _plain, _programs, _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import COMPONENT, Database, Window
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._restore import Restore
@@ -81,3 +81,32 @@ def plan(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]
             seconds += size / rate
     work.result["estimate"] = {"staging_seconds": round(seconds, 1), "outage_ms": GUESSED_OUTAGE_MS}
     lines.append(f"Restoring and comparing takes about {seconds:.0f} s beside the live databases; the flip interrupts for about 0.1 s.")
+
+
+def waiting(work: Restore, found: t.Mapping[str, Database], name: str) -> dict[str, t.Any]:
+    """What an interrupted run replaced and nobody has carried on: where it is, and how many rows of each table are newer than the point."""
+    sources = _pending.owed(work.paths, found, name, work.run.run_id)
+    told: dict[str, t.Any] = {"waits_in": [each.database.name for each in sources], "rows_waiting": {}}
+    told["to_carry"] = bool(sources) and work.options.carries
+    manifest = work.manifests[name]
+    if work.state == "staged" and work.acting and manifest.get("known", True):  # reading it means to open it for a moment
+        for each in sources:
+            marker = each.database.marker
+            moment = marker.get("since") if marker.get("version") == work.options.version and each.direct else None
+            if moment is None and work.of_this_point(each.database, manifest):
+                moment = manifest["snapshot"]
+            with Window(work.conn, work.server.connect, each.database) as inside:
+                for table, number in work.newer(inside, name, moment)["rows_since"].items():
+                    told["rows_waiting"][table] = max(number, told["rows_waiting"].get(table, 0))
+    return told
+
+
+def owed(work: Restore, name: str) -> list[str]:
+    """What a run that did not come to its end has left to do."""
+    told = work.result["databases"][name]
+    if not told.get("waits_in"):
+        return []
+    where = ", ".join(told["waits_in"])
+    rows = ", ".join(f"{number} of {table}" for table, number in sorted(told["rows_waiting"].items()))
+    what = "Those of ledgers are carried back, the rest stays there." if told["to_carry"] else "They stay there."
+    return [f"{name}: An interrupted run left rows newer than the point in {where}{f' ({rows})' if rows else ''}. {what}"]

@@ -65,6 +65,7 @@ class Options(t.NamedTuple):
     local: bool = True
 
 
+    carries: bool = False
 class Restore:
     """One call of the module. ``run`` decides whether it acts (check mode does not)."""
 
@@ -180,8 +181,7 @@ class Restore:
         if record is not None and record["version"] == self.options.version and record.get("snapshot"):
             return str(record["snapshot"]), True
         manifest = self.manifests[name]
-        same_cluster = self.point["facts"].get("system_identifier") == self.server.system_identifier
-        if name in found and manifest.get("oid") == found[name].oid and same_cluster and manifest.get("snapshot"):
+        if name in found and self.of_this_point(found[name], manifest):
             return str(manifest["snapshot"]), False
         return None, False
 
@@ -204,6 +204,7 @@ class Restore:
                 told.update(self.newer(inside, name, self.since(found, name)[0]))
             told["catalogue_differences"] = _manifest.compare_catalogue(self.manifests[name], inside)
         return told
+        told.update(_plan.waiting(self, found, name))
 
     def newer(self, inside: t.Any, name: str, moment: str | None) -> dict[str, t.Any]:
         """Rows newer than the point per table of a database that has, or had, the name. Costs about as much as count(*)."""
@@ -212,6 +213,11 @@ class Restore:
             since = _manifest.rows_since(inside, moment, recorded)
             return {
                 "rows_since": {table: each["written"] for table, each in since.items() if each["written"]},
+    def of_this_point(self, database: Database, manifest: t.Mapping[str, t.Any]) -> bool:
+        """Whether the point was taken of this very database, so that transaction numbers can be compared."""
+        same_cluster = self.point["facts"].get("system_identifier") == self.server.system_identifier
+        return bool(same_cluster and manifest.get("oid") == database.oid and manifest.get("snapshot"))
+
                 "rows_gone": {table: each["gone"] for table, each in since.items() if each["gone"]},
             }
         counted = _manifest.count_tables(inside, "counts")
@@ -272,6 +278,7 @@ class Restore:
         if what == "staged" and wanted and set(wanted) == set(self.reused):
             self.result["msg"] = f"{', '.join(wanted)}: staged at point {version} already."
             return
+            self.result["plan"] += _plan.owed(self, name)
         if wanted:
             self.result["changed"] = True
             self.result["msg"] = f"{', '.join(wanted)}: {'would be ' if not self.acting else ''}{what} at point {version}."
@@ -281,7 +288,8 @@ class Restore:
         if newer:
             total = sum(sum(tables.values()) for tables in newer.values())
             rest = f" {total} row(s) were written since; set again=true to restore the point once more."
-        self.result["msg"] = f"{', '.join(self.names)}: already at point {version}.{rest}"
+        owed = [f" {line.partition(': ')[2]}" for name in self.names for line in _plan.owed(self, name)]
+        self.result["msg"] = f"{', '.join(self.names)}: already at point {version}.{''.join(owed) or rest}"
 
     def stage(self, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
         """Restore beside the live databases, compare, close."""
@@ -409,6 +417,9 @@ class Restore:
 
         self.recover()
         return _flip.back(self)
+            for name in self.names:  # what this run goes on from was replaced by another
+                if self.result["databases"][name].get("waits_in"):
+                    self.result["kept"][name] = self.result["databases"][name]["waits_in"][0]
 
     def complete(self) -> dict[str, t.Any]:
         from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _flip

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import Completed
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _carry_back, _flip, _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _carry_back, _flip, _pending, _stage, _state
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
@@ -106,11 +106,50 @@ def test_what_is_undone() -> None:
 def test_rows_come_only_from_what_this_run_replaced() -> None:
     old = database("k1", 10, kind="kept", database="p", live_oid=20, run="last month", seq=1)
     found = world(database("p", 20), old)
-    assert _carry_back.source_of(found, "p", {"today"}, "auto") is None
-    assert _carry_back.source_of(found, "p", {"last month"}, "auto") is old
-    assert _carry_back.source_of(found, "p", set(), "auto") is old
-    assert _carry_back.source_of(found, "p", set(), "undone") is None
-    assert _carry_back.source_of(world(database("p", 21), old), "p", set(), "auto") is None
+    assert _pending.source_of(found, "p", {"today"}, "auto") is None
+    assert _pending.source_of(found, "p", {"last month"}, "auto") is old
+    assert _pending.source_of(found, "p", set(), "auto") is old
+    assert _pending.source_of(found, "p", set(), "undone") is None
+    assert _pending.source_of(world(database("p", 21), old), "p", set(), "auto") is None
+
+
+def test_what_an_interrupted_run_left_is_owed_through_every_flip_since() -> None:
+    first = database("a", 10, kind="kept", database="p", live_oid=20, run="r1", seq=1, snapshot="s1")
+    second = database("b", 20, kind="kept", database="p", live_oid=30, run="r2", seq=2, snapshot="s2")
+    found = world(database("p", 30), first, second)
+
+    def names(runs: set[str], broken: set[str]) -> list[tuple[str, str | None, bool]]:
+        return [(each.database.name, each.moment, each.direct) for each in _pending.sources(found, "p", runs, broken)]
+
+    assert names({"r2"}, {"r1"}) == [("b", "s2", True), ("a", "s2", False)]
+    assert names({"r2"}, set()) == [("b", "s2", True)]
+    assert names({"r3"}, {"r1", "r2"}) == [("b", "s2", True), ("a", "s2", False)]
+    assert names({"r3"}, {"r1"}) == [], "what the last flip replaced was carried, and with it everything before"
+    assert names(set(), set()) == [("b", "s2", True)]
+
+
+def test_a_circle_of_markers_ends() -> None:
+    """An undo exchanges the same two databases again and again."""
+    back = database("b", 20, kind="undone", database="p", live_oid=10, run="r1", undo_run="u1", seq=2)
+    odd = database("c", 10, kind="kept", database="p", live_oid=20, run="r1", seq=3)
+    found = {**world(database("p", 10), back), "c": odd}
+    assert [each.database.name for each in _pending.sources(found, "p", {"x"}, {"u1", "r1"})] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([("e", "emergency", "stopped"), ("r1", "full", "taken_over")], {"r1"}),
+        ([("r2", "full", "done"), ("r1", "full", "taken_over")], set()),
+        ([("b", "backup", "done"), ("v", "recover", "done"), ("r1", "database", None)], {"r1"}),
+        ([("r2", "full", "undone"), ("r3", "full", "failed"), ("a", "application", "done"), ("r1", "full", "lost")], {"r1"}),
+        ([("u", "undo", "taken_over"), ("r1", "full", "done"), ("r0", "full", "taken_over")], {"u"}),
+        ([("me", "full", None), ("r1", "full", "unchanged"), ("r0", "full", "lost")], set()),
+    ],
+)
+def test_which_runs_may_have_stopped_half_way(runs: list[tuple[str, str, str | None]], expected: set[str]) -> None:
+    records = [dict(zip(("run", "intent", "outcome"), run)) for run in runs]
+    assert _pending.interrupted(records, "me") == expected
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,27 @@ def test_what_a_run_took_over_on_the_same_way_is_taken_back_with_it() -> None:
     assert _gate.last_rollback([{**older, "outcome": "done"}, runs[2]]).runs == ["r"]
 
 
+@pytest.mark.parametrize(
+    ("intent", "outcome", "expected"),
+    [
+        ("recover", "done", ["r", "q"]),
+        ("backup", "done", ["r", "q"]),
+        ("complete", "failed", ["r", "q"]),
+        ("full", "undone", ["r", "q"]),
+        ("full", "failed", ["r", "q"]),
+        ("full", "unchanged", ["r", "q"]),
+        ("full", "done", ["r"]),
+        ("undo", "done", ["r"]),
+        ("undo", "taken_over", ["r"]),
+        ("complete", "done", ["r"]),
+    ],
+)
+def test_what_stands_between_two_attempts_at_the_same_point(intent: str, outcome: str, expected: list[str]) -> None:
+    for first in ("taken_over", "lost"):
+        runs = [_run("q", 1, "full", first), _run("x", 2, intent, outcome), _run("r", 3, "full", "done")]
+        assert _gate.last_rollback(runs).runs == expected
+
+
 @pytest.mark.parametrize("number", [2.1, 20231201, 202312011200, 20231301120000, 2023120112000, 0, True])
 def test_a_number_is_refused(number: t.Any) -> None:
     with pytest.raises(RollbackError, match="must be text"):
