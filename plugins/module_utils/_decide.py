@@ -10,6 +10,7 @@ A controller is known by ``{machine_id, boot_id, pid, started, host}``; see ``id
 from __future__ import annotations
 
 import os
+import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
@@ -103,7 +104,7 @@ def describe(run: Holder) -> str:
     target = f" to {run['version']}" if run.get("version") else ""
     where = f" from {controller['host']}" if controller.get("host") else ""
     since = str(run.get("since"))[:19].replace("T", " ")
-    return f"run {run.get('run')} ({run.get('intent')}{target}, started {since} UTC by {run.get('who')}{where})"
+    return f"run {run.get('run')} ({run.get('intent')}{target}, started {since} UTC by {run.get('who') or 'nobody named'}{where})"
 
 
 def _same_wish(run: Holder, wanted: Holder) -> bool:
@@ -112,20 +113,27 @@ def _same_wish(run: Holder, wanted: Holder) -> bool:
     return run.get("version") == wanted.get("version") or (wanted.get("intent") in RESCUERS and not wanted.get("version"))
 
 
-def hold_notice(holds: t.Iterable[dict[str, t.Any]]) -> str:
+def hold_notice(holds: t.Iterable[dict[str, t.Any]], wanted: Holder) -> str:
     """The first thing to read while something is held closed: until when, and the one command that ends it."""
     texts = []
     for item in holds:
-        until = f" until {item['deadline']}" if item.get("deadline") else ""
-        end = f"; end it with: {item['command']}" if item.get("command") else ""
-        texts.append(f"{item.get('component')} is held closed on {item.get('host') or 'this host'}{until}{end}.")
+        until = f" until {_moment(item['deadline'])}" if item.get("deadline") else ""
+        end = item.get("command") or command("undo", wanted)
+        texts.append(f"{item.get('component')} is held closed on {item.get('host') or 'this host'}{until}; end that with '{end}'.")
     return " ".join(texts) + (" " if texts else "")
 
 
-def _refuse(reason: str, ways: list[tuple[str, str]], holds: t.Iterable[dict[str, t.Any]], holder: Holder) -> dict[str, t.Any]:
+def _moment(deadline: t.Any) -> str:
+    """Components write seconds since 1970; people read a time."""
+    if isinstance(deadline, (int, float)):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(deadline))
+    return str(deadline)
+
+
+def _refuse(reason: str, ways: list[tuple[str, str]], wanted: Holder, holds: t.Iterable[dict[str, t.Any]], holder: Holder) -> dict[str, t.Any]:
     """A refusal ends with the two commands that get out."""
-    texts = " Or ".join(f"{what}: {line}" for what, line in ways)
-    message = f"{hold_notice(holds)}{reason[0].upper()}{reason[1:]} {texts[0].upper()}{texts[1:]}"
+    texts = ", or ".join(f"{what} '{line}'" for what, line in ways)
+    message = f"{hold_notice(holds, wanted)}{reason[0].upper()}{reason[1:]} {texts[0].upper()}{texts[1:]}."
     return {"do": "refuse", "run": None, "from": None, "message": message, "commands": [line for unused, line in ways], "holder": holder}
 
 
@@ -169,12 +177,13 @@ def _against_holder(
     same = command(wanted.get("intent"), wanted, wanted.get("version"))
     over = command(wanted.get("intent"), wanted, wanted.get("version"), run)
     if takeover:
-        reason = f"takeover={takeover} was asked for, but the lock is held by {describe(holder)}."
-        return _refuse(reason, [("take that one over", over), ("wait for it, then", same)], holds, holder)
+        reason = f"the command says takeover={takeover}, but the lock is held by another: {describe(holder)}."
+        return _refuse(reason, [("wait until it is over and type", same), ("take that one over with", over)], wanted, holds, holder)
     if alive:
         return _refuse(
             f"the lock is held by {describe(holder)}, which is still alive.",
-            [("wait for it, then", same), ("take it over", over)],
+            [("wait until it is over and type", same), ("take it over with", over)],
+            wanted,
             holds,
             holder,
         )
@@ -188,12 +197,12 @@ def _after(old: Holder, wanted: Holder, start: dict[str, t.Any], what: str, hold
         return {**start, "do": "resume", "run": run, "from": run}
     if wanted.get("takeover") == run or wanted.get("intent") in RESCUERS or old.get("intent") in HARMLESS:
         return {**start, "from": run}
-    finish = ("finish it", command(old.get("intent"), wanted, old.get("version")))
-    back = ("take it back", command("undo", wanted))
+    finish = ("finish it with", command(old.get("intent"), wanted, old.get("version")))
+    back = ("take it back with", command("undo", wanted))
     if old.get("intent") == "undo":
-        back = ("take it over", command(wanted.get("intent"), wanted, wanted.get("version"), run))
+        back = ("take it over with", command(wanted.get("intent"), wanted, wanted.get("version"), run))
     target = f" to {wanted['version']}" if wanted.get("version") else ""
-    return _refuse(f"{describe(old)} {what}, so {wanted.get('intent')}{target} cannot start.", [finish, back], holds, old)
+    return _refuse(f"{describe(old)} {what}, so {wanted.get('intent')}{target} cannot start.", [finish, back], wanted, holds, old)
 
 
 def require(decision: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -46,7 +46,10 @@ def run_file(paths: Paths, run_id: str) -> str:
 def read_lock(paths: Paths) -> Holder | None:
     holder = read_json(paths.lock)
     if holder is not None and (not isinstance(holder, dict) or not isinstance(holder.get("run"), str)):
-        raise RollbackError(f"{paths.lock} is damaged: it names no run. Look at it, then move it away.")
+        raise RollbackError(
+            f"{paths.lock} is damaged: it names no run, so nobody can tell who may act. "
+            f"Make sure that no rollback is under way (fuser -v {paths.act}), move the file away, then run the same command again."
+        )
     return t.cast("Holder | None", holder)
 
 
@@ -149,10 +152,12 @@ def evict(paths: Paths) -> list[int]:
 
 
 def _busy(paths: Paths, wait: float) -> str:
-    pids = ", ".join(str(pid) for pid in acting_pids(paths)) or "unknown"
+    pids = [str(pid) for pid in acting_pids(paths)]
+    end = f"kill -9 {' '.join(pids)}" if pids else f"fuser -k {paths.act}"
     return (
-        f"A module of payops.rollback is acting on this host (process {pids} holds {paths.act}); waited {wait:.0f} s. "
-        "Wait for it, or open the run with evict=true to end it."
+        f"A module of payops.rollback is still acting on this host (process {', '.join(pids) or 'unknown'} holds {paths.act}); "
+        f"waited {wait:.0f} s. Run the same command again when it is done, or end it on that host with '{end}': "
+        "every step may be killed, and the next run goes on from there."
     )
 
 
@@ -273,7 +278,9 @@ def close_run(
     if record is None and (holder is None or holder["run"] != run_id):
         if outcome == REFUSED:
             return _nothing(paths, run_id, None)
-        raise RollbackError(f"There is no run {run_id} on this host. Nothing was changed.")
+        raise RollbackError(
+            f"There is no run {run_id} on this host, so it cannot be closed; nothing was changed. rollback_points.yml shows which runs did not finish."
+        )
     if not write:
         return _close(paths, run_id, outcome, marks or [], write)
     make_dir(paths.run, paths.group)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 import typing as t
 from contextlib import contextmanager
@@ -128,10 +127,11 @@ class Run:
                     "It was closed or taken over; nothing was touched. Start the command again."
                 )
             return
+            us = f"run {self.run_id}, which it has replaced" if self.run_id else "this call, which belongs to no run"
         if holder.get("run") != self.run_id:
             raise Fenced(
-                f"Run {holder.get('run')} ({holder.get('intent')} to {holder.get('version')}, started {holder.get('since')} by "
-                f"{holder.get('who')}) holds the lock of this host, not {self.run_id or 'this call'}. Nothing was touched.",
+                f"The lock of this host is held by {describe(holder)}, not by {us}. This step touched nothing. "
+                f"Wait until that run is over, or take it over: the same command with '-e takeover={holder.get('run')}'.",
                 holder=holder,
             )
 
@@ -201,12 +201,9 @@ def read_journal(paths: Paths, run_id: str) -> list[dict[str, t.Any]]:
 
 
 def fault(component: str, step: str, phase: str) -> None:
-    """Break on purpose, for the tests: ``PAYOPS_ROLLBACK_FAULT=<component>/<step>/<phase>=kill|fail|wait:<file>``.
+    """Does nothing. The tests put a function in its place that breaks here on purpose (tests/faults/sitecustomize.py).
 
-    ``kill`` is SIGKILL of this module, ``fail`` an error, ``wait:<file>`` creates the file and stands
-    still until it is removed (at most 120 s), so that a test can kill the controller or the server meanwhile.
-    ``kill:<file>`` and ``fail:<file>`` happen once: only while the file exists, and they remove it.
-    Phases: ``before`` (nothing journalled), ``during`` (done, end not journalled), ``after``.
+    Phases: ``before`` (nothing journalled), ``during`` (all done, its end not journalled yet), ``after`` (end journalled).
     """
     wanted, unused, what = os.environ.get(FAULT_VARIABLE, "").partition("=")
     if wanted != f"{component}/{step}/{phase}":

@@ -246,7 +246,7 @@ def test_a_second_run_while_one_is_under_way(deployed: World) -> None:
         run = re.search(r"takeover=([0-9a-f]{8})", second.flat)
         assert run is not None
         wrong = deployed.play("undo", takeover="00000000")
-        wrong.refused("akeover=00000000 was asked for, but the lock is held by run")
+        wrong.refused("takeover=00000000, but the lock is held by another: run")
         first: Played = stopped.finish()
     first.ok()
     deployed.all_at(GOOD)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import subprocess
 import sys
 import typing as t
@@ -122,18 +123,38 @@ def test_refusals_say_who_and_what_to_type() -> None:
     message = decide(run(), [], wish(version="v2", inventory="inventories/kejayangu"), False)["message"]
     assert message == (
         "Run old (full to v1, started 2023-12-01 12:00:00 UTC by juma from ctl1) died without finishing and still holds the lock, "
-        "so full to v2 cannot start. Finish it: ansible-playbook rollback_full.yml -i inventories/kejayangu -e version=v1 "
-        "Or take it back: ansible-playbook undo.yml -i inventories/kejayangu"
+        "so full to v2 cannot start. Finish it with 'ansible-playbook rollback_full.yml -i inventories/kejayangu -e version=v1', "
+        "or take it back with 'ansible-playbook undo.yml -i inventories/kejayangu'."
     )
     message = decide(run(), [], wish(version="v2"), True)["message"]
     assert message.startswith("The lock is held by run old (full to v1, started")
-    assert message.endswith("Or take it over: ansible-playbook rollback_full.yml -e version=v2 -e takeover=old")
+    assert message.endswith(
+        "which is still alive. Wait until it is over and type 'ansible-playbook rollback_full.yml -e version=v2', "
+        "or take it over with 'ansible-playbook rollback_full.yml -e version=v2 -e takeover=old'."
+    )
+    message = decide(run(), [], wish(takeover="older"), True)["message"]
+    assert message.startswith("The command says takeover=older, but the lock is held by another: run old (full to v1, started")
+
+
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row[4][0] == "refuse"])
+def test_every_refusal_is_made_of_whole_sentences(name: str) -> None:
+    holder, unfinished, wanted, alive, unused = TABLE[name]
+    message = decide(holder, unfinished, wanted, alive, [{"component": "pm2", "deadline": 1.0}])["message"]
+    sentences = re.split(r"(?<=[a-z')])\. ", message)
+    assert len(sentences) == 3 and message.endswith("'.")
+    assert not [each for each in sentences if re.match(r"(Or|And)\b|\w+=", each) or not each[0].isalpha()], sentences
 
 
 def test_what_is_held_closed_comes_first() -> None:
     holds = [{"component": "pm2", "host": "app1", "deadline": "12:30:00", "command": "ansible-playbook undo.yml"}]
     message = decide(run(), [], wish(version="v2"), False, holds)["message"]
-    assert message.startswith("pm2 is held closed on app1 until 12:30:00; end it with: ansible-playbook undo.yml. Run old")
+    assert message.startswith("pm2 is held closed on app1 until 12:30:00; end that with 'ansible-playbook undo.yml'. Run old")
+
+
+def test_a_hold_says_when_and_how_it_ends_although_components_write_seconds_only() -> None:
+    holds = [{"component": "pm2", "host": "app1", "deadline": 1701433800.5}]
+    message = decide(run(), [], wish(version="v2", inventory="inv"), False, holds)["message"]
+    assert message.startswith("pm2 is held closed on app1 until 2023-12-01 12:30:00 UTC; end that with 'ansible-playbook undo.yml -i inv'. Run")
 
 
 # -- alive ------------------------------------------------------------------------------------------------------------

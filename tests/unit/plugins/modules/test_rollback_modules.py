@@ -174,7 +174,7 @@ def test_another_run_fences_points(call: Call, paths: Paths) -> None:
     for run_id in (None, "r2"):
         result = seal(call, "v1", run_id=run_id)
         assert result["failed"] is True
-        assert "holds the lock of this host" in result["msg"]
+        assert "The lock of this host is held by run r1" in result["msg"] and "-e takeover=r1" in result["msg"]
     assert seal(call, "v1", run_id="r1")["changed"] is True
     journal = call(rollback_run, run_id="r1", state="closed", outcome="done")["journal"]
     assert [(record["component"], record["step"], record["phase"]) for record in journal] == [
@@ -243,7 +243,7 @@ def test_a_refusal_carries_its_commands_and_the_hold(call: Call, paths: Paths) -
     result = call(rollback_run, run_id="r2", intent="database", version="v2", inventory="inventories/kejayangu")
     assert result["failed"] is True
     assert result["msg"].startswith(
-        "pm2 is held closed on this host until 12:30; end it with: ansible-playbook undo.yml. The lock is held by run r1"
+        "pm2 is held closed on this host until 12:30; end that with 'ansible-playbook undo.yml'. The lock is held by run r1"
     )
     assert result["commands"] == [
         "ansible-playbook rollback_database.yml -i inventories/kejayangu -e version=v2",
