@@ -23,10 +23,18 @@ import time
 import typing as t
 from contextlib import contextmanager
 
+from ansible_collections.payops.rollback.plugins.module_utils._decide import describe
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import check_name, flock, make_dir, now, read_json, write_json
-
-FAULT_VARIABLE = "PAYOPS_ROLLBACK_FAULT"
+from ansible_collections.payops.rollback.plugins.module_utils._io import (
+    check_name,
+    flock,
+    make_dir,
+    now,
+    open_own,
+    read_json,
+    write_json,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._store import share_existing, shared_group
 
 
 class Paths:
@@ -38,7 +46,7 @@ class Paths:
                 f"The store {store!r} is not an absolute path. Set rollback_store to a folder such as /var/lib/payops-rollback."
             )
         self.store = store
-        self.group = group
+        self.group = group or shared_group(store)
         self.system = os.path.join(store, check_name("The system name", system))
         self.run = os.path.join(self.system, ".run")
         self.lock = os.path.join(self.run, "lock.json")
@@ -47,6 +55,12 @@ class Paths:
     @property
     def file_mode(self) -> int:
         return 0o660 if self.group else 0o600
+
+    def make(self) -> None:
+        """The folder of all runs. A store that was made for one user is shared now, if a group was named since."""
+        if self.group is not None:
+            share_existing(self.store, self.system, self.group)
+        make_dir(self.run, self.group)
 
     def version(self, version: str) -> str:
         return os.path.join(self.system, check_name("The version", version))
@@ -97,10 +111,10 @@ class Run:
     def __enter__(self) -> Run:
         if not self.acting:
             return self
-        make_dir(self.paths.run, self.paths.group)
+        self.paths.make()
         busy = (
-            f"Another module of payops.rollback is acting on this host (it holds {self.paths.act}); "
-            f"waited {self.wait:.0f} s. Look at it with: fuser -v {self.paths.act}"
+            f"Another module of payops.rollback is acting on this host (it holds {self.paths.act}); waited {self.wait:.0f} s. "
+            f"Look at it there with 'fuser -v {self.paths.act}', and run the same command again when it is done."
         )
         self._flock = flock(self.paths.act, self.wait, busy, self.paths.file_mode)
         self._flock.__enter__()
@@ -123,12 +137,12 @@ class Run:
         if holder is None:
             if self.run_id is not None:
                 raise Fenced(
-                    f"Run {self.run_id} does not hold the lock of this host any more (found none). "
-                    "It was closed or taken over; nothing was touched. Start the command again."
+                    f"Run {self.run_id} does not hold the lock of this host any more, and nobody else does: it was closed or taken over. "
+                    "This step touched nothing. See with rollback_points.yml how things stand, then run the same command again."
                 )
             return
-            us = f"run {self.run_id}, which it has replaced" if self.run_id else "this call, which belongs to no run"
         if holder.get("run") != self.run_id:
+            us = f"run {self.run_id}, which it has replaced" if self.run_id else "this call, which belongs to no run"
             raise Fenced(
                 f"The lock of this host is held by {describe(holder)}, not by {us}. This step touched nothing. "
                 f"Wait until that run is over, or take it over: the same command with '-e takeover={holder.get('run')}'.",
@@ -149,7 +163,7 @@ class Run:
         make_dir(self.paths.run_dir(self.run_id), self.paths.group)
         line = json.dumps({"at": now(), "component": self.component, **record}, sort_keys=True, ensure_ascii=False)
         path = self.paths.journal(self.run_id, self.component)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, self.paths.file_mode)
+        fd = open_own(path, os.O_WRONLY | os.O_APPEND, self.paths.file_mode)
         try:
             os.write(fd, line.encode("utf-8") + b"\n")
             os.fsync(fd)
@@ -205,23 +219,3 @@ def fault(component: str, step: str, phase: str) -> None:
 
     Phases: ``before`` (nothing journalled), ``during`` (all done, its end not journalled yet), ``after`` (end journalled).
     """
-    wanted, unused, what = os.environ.get(FAULT_VARIABLE, "").partition("=")
-    if wanted != f"{component}/{step}/{phase}":
-        return
-    if what.startswith(("kill:", "fail:")):
-        what, unused, path = what.partition(":")
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
-    if what == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if what == "fail":
-        raise RollbackError(f"Broken on purpose at {wanted} ({FAULT_VARIABLE}).")
-    if what.startswith("wait:"):
-        path = what[len("wait:") :]
-        with open(path, "w", encoding="utf-8") as handle:
-            handle.write(f"{os.getpid()}\n")
-        deadline = time.monotonic() + 120
-        while os.path.exists(path) and time.monotonic() < deadline:
-            time.sleep(0.02)

@@ -23,6 +23,7 @@ import typing as t
 
 from tests.client import check
 from tests.lab import app, ports, processes
+from tests.lab.faults import with_fault
 from tests.lab.fixtures import unavailable
 from tests.lab.node import ROOT, NodeMissing
 from tests.lab.postgres import Cluster, Missing
@@ -31,7 +32,6 @@ from tests.lab.system import DATABASE, AppHost, System, ansible_playbook
 
 GOOD, NEXT, BAD = "1.0.0", "1.1.0", "2.0.0"
 NOTE = "ALTER TABLE payments ADD COLUMN note text;"
-FAULT = "PAYOPS_ROLLBACK_FAULT"
 TIMEOUT = 300.0
 RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
 OUTCOME = re.compile(r"^(DONE|UNDONE|FAILED|STOPPED|HOSTS LEFT BEHIND): (\w+) of (\S+)$", re.MULTILINE)
@@ -204,9 +204,9 @@ class World(System):
         return [ansible_playbook(), f"playbooks/{playbook}.yml", "-i", str(self.inventory), *given, *more]
 
     def env(self, fault: str | None = None) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", FAULT))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         more = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOWS": "1", "ANSIBLE_NOCOLOR": "1"}
-        return {**kept, **more, **({FAULT: fault} if fault else {})}
+        return with_fault(fault, {**kept, **more})
 
     def forget_if_needed(self, step: str) -> None:
         """A release that was staged and tried before is not staged and tried again, so those steps need a system without memory."""

@@ -20,6 +20,7 @@ import typing as t
 import urllib.error
 import urllib.request
 
+from tests.lab.faults import with_fault
 from tests.lab.pm2home import Pm2Home
 from tests.lab.ports import free_port
 
@@ -223,8 +224,8 @@ class Rig:
         }
 
     def popen(self, state: str, fault: str | None = None, check: bool = False, **extra: t.Any) -> subprocess.Popen[str]:
-        env = {**os.environ, **({"PAYOPS_ROLLBACK_FAULT": fault} if fault else {})}
         argv = [self.module_python, str(HERE / "run_module.py"), "pm2_rollback", *(["--check"] if check else [])]
+        env = with_fault(fault)
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd="/")
         assert process.stdin is not None
         process.stdin.write(json.dumps(self.options(state, **extra)))

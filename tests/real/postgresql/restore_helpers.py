@@ -13,6 +13,7 @@ import subprocess
 import sys
 import typing as t
 
+from tests.lab.faults import with_fault
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Role, Roles
 
@@ -96,7 +97,7 @@ class Shop:
         if check:
             given["_ansible_check_mode"] = True
         given.setdefault("_ansible_diff", True)
-        env = {**os.environ, "PYTHONPATH": str(ROOT / "playbooks" / "collections"), "PAYOPS_ROLLBACK_FAULT": fault}
+        env = with_fault(fault, {**os.environ, "PYTHONPATH": str(ROOT / "playbooks" / "collections")})
         process = subprocess.Popen(
             [sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
         )

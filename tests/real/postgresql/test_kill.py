@@ -1,7 +1,10 @@
 # Copyright (c) 2026 payops.rollback contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""kill -9 before, during and after every step that the code declares, then the same command again, then the way back.
+"""kill -9 around every step that the code declares, then the same command again, then the way back.
+
+"Around" is before a step, when it has done its work and its end is not journalled yet ("during"), and after that. What
+happens inside a step is broken further down only for the one that counts, the renaming of databases.
 
 The steps come from the code, so a new one is killed without anybody thinking of it. As operator on 15 and as superuser
 on 18, and after a step only where no other follows; everything with FULL=1.
