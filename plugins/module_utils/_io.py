@@ -17,6 +17,7 @@ import typing as t
 from contextlib import contextmanager
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._store import share_dir
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
@@ -79,17 +80,17 @@ def make_dir(path: str, group: str | None = None) -> None:
         except FileExistsError:
             continue
         if group is not None:
-            import shutil
-
-            shutil.chown(folder, group=group)
-            os.chmod(folder, 0o2770)
+            share_dir(folder, group)
         fsync_dir(os.path.dirname(folder) or "/")
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     """Replace ``path`` whole: temporary file, fsync, rename, fsync of the folder."""
     temporary = f"{path}.tmp-{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # In a shared folder somebody may have put a link in the way: never written through, only removed.
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as handle:
             handle.write(data)
@@ -121,10 +122,21 @@ def read_json(path: str, default: t.Any = None) -> t.Any:
         ) from exc
 
 
+def open_own(path: str, flags: int, mode: int) -> int:
+    """Open a file of ours, made with exactly ``mode`` where it is missing: a umask would keep the others of a shared store out."""
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags)
+    os.fchmod(fd, mode)
+    return fd
+
+
 @contextmanager
 def flock(path: str, wait: float, busy: str, mode: int = 0o600) -> t.Iterator[None]:
     """Hold an exclusive flock on ``path``; after ``wait`` seconds fail with the sentence ``busy``."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    fd = open_own(path, os.O_RDWR, mode)
     try:
         deadline = time.monotonic() + wait
         while True:

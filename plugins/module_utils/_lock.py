@@ -184,7 +184,7 @@ def open_run(
     """
     run = make_run(wanted, now())
     if write:
-        make_dir(paths.run, paths.group)
+        paths.make()
     for unused in range(ATTEMPTS):
         seen = read_lock(paths)
         if seen is not None and seen["run"] == run["run"] and seen.get("controller") == run["controller"]:
@@ -283,7 +283,7 @@ def close_run(
         )
     if not write:
         return _close(paths, run_id, outcome, marks or [], write)
-    make_dir(paths.run, paths.group)
+    paths.make()
     with flock(paths.act, wait, _busy(paths, wait), paths.file_mode):
         return _close(paths, run_id, outcome, marks or [], write)
 

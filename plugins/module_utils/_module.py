@@ -13,6 +13,7 @@ from ansible.module_utils.common.text.converters import to_text
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
+from ansible_collections.payops.rollback.plugins.module_utils._store import refusal, shared_group
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -99,6 +100,9 @@ def execute(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str,
         details = {"changed": False, **exc.details}
         module.fail_json(msg=str(exc), **details)
     except OSError as exc:
+        store = module.params.get("store")
+        if isinstance(exc, PermissionError) and store and str(exc.filename).startswith(store):
+            module.fail_json(msg=refusal(store, str(exc.filename), module.params.get("store_group") or shared_group(store)))
         module.fail_json(
             msg=f"The operating system refused: {exc}. Check free space, owner and mode of that path, then run the same command again."
         )

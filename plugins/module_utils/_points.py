@@ -47,6 +47,7 @@ SUMMARY = "summary.json"
 CHECKSUMS = "MANIFEST.sha256"
 OWN_FILES = (MANIFEST, SUMMARY, CHECKSUMS)
 PARTIAL = ".partial-"
+TRASH = ".trash-"
 MAX_MANIFEST = 64 << 20
 MAX_SUMMARY = 1 << 20
 RESERVED = ("latest", "previous")
@@ -281,6 +282,16 @@ def partials(paths: Paths, component: str) -> list[str]:
     return found
 
 
+def sweep_own(paths: Paths, component: str) -> None:
+    """Remove what another user of a shared store has deleted but could not remove, because the files are this user's."""
+    if os.path.isdir(paths.system):
+        for name in os.listdir(paths.system):
+            folder = os.path.join(paths.system, name)
+            if name.startswith(TRASH) and not os.path.islink(folder):
+                shutil.rmtree(os.path.join(folder, component), ignore_errors=True)
+                remove_if_empty(folder)
+
+
 def remove_if_empty(folder: str) -> None:
     try:
         os.rmdir(folder)
@@ -314,6 +325,7 @@ class PointWriter:
         for left in partials(self.paths, self.component):
             shutil.rmtree(left)
             remove_if_empty(os.path.dirname(left))
+        sweep_own(self.paths, self.component)
         make_dir(self.path, self.paths.group)
         return self
 

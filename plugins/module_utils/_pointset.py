@@ -11,6 +11,7 @@ every host and written last, so a point without it is a backup that did not fini
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import shutil
 import time
@@ -34,6 +35,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._points import (
     PARTIAL,
     RESERVED,
     SUMMARY,
+    TRASH,
     check_component,
     check_identity,
     load_component,
@@ -47,7 +49,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
 POINT = "point.json"
 PIN = "pin.json"
-TRASH = ".trash-"
 VERIFY = ("names", "sizes", "files")
 RECORD_TEXTS = ("who", "label", "ticket", "reason")
 RECORD_FIXED = ("format", "system", "version", "run", "who", "expected")
@@ -178,13 +179,16 @@ def sweep_trash(paths: Paths) -> None:
 
 
 def _remove(folder: str) -> None:
-    try:
-        shutil.rmtree(folder)
-    except PermissionError as exc:
-        raise RollbackError(
-            f"{exc.filename or folder} belongs to another user and could not be removed; the point itself is out of use. "
-            "Run the same command as root to free its space."
-        ) from exc
+    """Remove what may be removed. In a shared store a component's files are its user's, who removes them at his next backup."""
+
+    def failed(unused: t.Any, path: str, why: t.Any) -> None:
+        error = why[1] if isinstance(why, tuple) else why
+        if not isinstance(error, (PermissionError, FileNotFoundError)) and not (
+            isinstance(error, OSError) and error.errno == errno.ENOTEMPTY
+        ):
+            raise error
+
+    shutil.rmtree(folder, onerror=failed)
 
 
 def delete_point(paths: Paths, version: str) -> bool:
