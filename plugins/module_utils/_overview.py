@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import identity, is_alive
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._history import told
 from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
 from ansible_collections.payops.rollback.plugins.module_utils._legacy import list_legacy
 from ansible_collections.payops.rollback.plugins.module_utils._lock import (
@@ -68,7 +69,7 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-def overview(paths: Paths, legacy_path: str | None, with_points: bool = True, recent: int = 10) -> dict[str, t.Any]:
+def overview(paths: Paths, legacy_path: str | None, with_points: bool = True) -> dict[str, t.Any]:
     """See RETURN of rollback_run_info."""
     here = identity()
     holder = read_lock(paths)
@@ -84,7 +85,7 @@ def overview(paths: Paths, legacy_path: str | None, with_points: bool = True, re
         "lock_steps": None if holder is None else summarise_journal(read_journal(paths, holder["run"])),
         "acting": acting_pids(paths),
         "unfinished": unfinished,
-        "runs": runs[:recent],
+        "runs": told(runs),
         "states": states,
         "holds": holds_of(states),
         "releases": load_releases(paths),

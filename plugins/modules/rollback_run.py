@@ -33,7 +33,8 @@ options:
   state:
     description:
       - With V(open) the run holds the lock of this host.
-      - With V(closed) its outcome is written, releases are marked, and the lock is given back.
+      - With V(closed) its outcome is written, releases are marked, and the lock is given back. The records of the last hundred
+        backups and of all other runs stay.
     type: str
     choices: [open, closed]
     default: open
@@ -244,6 +245,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.payops.rollback.plugins.module_utils._history import prune_runs
 from ansible_collections.payops.rollback.plugins.module_utils._lock import close_run, open_run
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, paths_of, run_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._overview import holds_of, read_states
@@ -281,6 +283,8 @@ def opened(module: AnsibleModule) -> dict[str, t.Any]:
 def closed(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     done = close_run(paths_of(module), params["run_id"], params["outcome"], params["releases"], params["wait"], write=not module.check_mode)
+    if not module.check_mode:
+        prune_runs(paths_of(module))
     for sentence in done["refused_marks"]:
         module.warn(sentence)
     msg = f"Run {params['run_id']} is closed: {done['after'].get('outcome') or params['outcome']}."

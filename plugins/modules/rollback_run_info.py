@@ -65,7 +65,7 @@ unfinished:
   type: list
   elements: dict
 runs:
-  description: The last ten runs, newest first.
+  description: The last ten runs, and of the older ones all but backups, newest first.
   returned: success
   type: list
   elements: dict
