@@ -9,6 +9,7 @@ A point is complete for an intent only if every host that is expected to have a 
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json
@@ -72,7 +73,7 @@ def _problems(
 
 
 def _legacy_problems(entries: dict[str, Entry], inventory: dict[str, list[str]] | None) -> dict[str, list[str]]:
-    """A legacy backup has no record. Its application part is needed on each host, its SQL file on any one."""
+    """A legacy backup has no record. Its application part is needed on each host, its SQL file where the database is worked on."""
     found: dict[str, list[str]] = {"": []}
     names = {name for entry in entries.values() for name in entry["components"]}
     if inventory is not None:
@@ -85,12 +86,25 @@ def _legacy_problems(entries: dict[str, Entry], inventory: dict[str, list[str]] 
         if not holders:
             found[name].append(f"it has no {name} part")
         elif name in DATABASES:
-            found[name] = [] if sound else found[name]
+            found[name] = _elsewhere(name, sound, entries, inventory or {}) if sound else found[name]
         elif inventory is not None:
             found[name] += [
                 f"{name} is missing on {host}" for host, has in sorted(inventory.items()) if name in has and host not in holders
             ]
     return found
+
+
+def _elsewhere(name: str, sound: list[str], entries: dict[str, Entry], inventory: dict[str, list[str]]) -> list[str]:
+    """The old script wrote the dump beside the application. On another host than the database it is copied by hand: it may
+    be huge, and it is a program that runs there."""
+    away = sorted(host for host, has in inventory.items() if name in has and host not in sound)
+    if not away:
+        return []
+    path = entries[sound[0]]["path"]
+    return [
+        f"its SQL dump is on {', '.join(sound)}, but {name} is on {', '.join(away)}; copy the folder to the same place there, "
+        f"for example with: scp -3 -rp {sound[0]}:{path} {away[0]}:{os.path.dirname(path)}/"
+    ]
 
 
 def release_status(releases: t.Iterable[str], healthy: bool | None, registry: Registry) -> Entry:

@@ -213,9 +213,17 @@ def test_healthy_points_count_as_good_unless_known_bad() -> None:
         assert merge_points(listings, registry, INVENTORY)[0]["release"]["status"] == status
 
 
-def test_legacy_sql_is_needed_once_legacy_code_on_each_host() -> None:
+def test_legacy_sql_is_needed_where_the_database_is_and_legacy_code_on_each_host() -> None:
     listings: Listings = {"db1": [], "app2": []}
     legacy(listings, "app1", "20231201_120000", {"pm2": part(), "postgresql": part()})
+    point = merge_points(listings, {}, INVENTORY)[0]
+    assert point["complete_for"] == {"full": False, "application": False, "database": False}
+    for intent in ("full", "database"):
+        with pytest.raises(RollbackError) as caught:
+            resolve("backup_20231201_120000", intent, merge_points(listings, {}, INVENTORY))
+        assert "its SQL dump is on app1, but postgresql is on db1; copy the folder" in str(caught.value)
+        assert "scp -3 -rp app1:/app/20231201_120000 db1:/app/" in str(caught.value)
+    legacy(listings, "db1", "20231201_120000", {"postgresql": part()})
     point = merge_points(listings, {}, INVENTORY)[0]
     assert point["complete_for"] == {"full": False, "application": False, "database": True}
     legacy(listings, "app2", "20231201_120000", {"pm2": part(), "postgresql": part(damaged="is empty")})
@@ -248,6 +256,8 @@ def test_latest_skips_bad_unverified_incomplete_and_legacy_and_says_so() -> None
     native(listings, "p4", 4, "r4", app2=None)
     legacy(listings, "app1", "20231201_120000", {"pm2": part(), "postgresql": part()})
     legacy(listings, "app2", "20231201_120000", {"pm2": part()})
+    legacy(listings, "db1", "20231201_120000", {"postgresql": part()})
+    listings["db1"][-1]["created"] = stamp(9)
     listings["app1"][-1]["created"] = listings["app2"][-1]["created"] = stamp(9)
     chosen = resolve("latest", "full", merge_points(listings, bad("r2"), INVENTORY), live("r5"))
     assert chosen["version"] == "p1"
