@@ -22,7 +22,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._merge import INTE
 from ansible_collections.payops.rollback.plugins.module_utils._overview import user_name
 from ansible_collections.payops.rollback.plugins.module_utils._releases import merge_releases
 from ansible_collections.payops.rollback.plugins.module_utils._resolve import resolve
-from ansible_collections.payops.rollback.plugins.plugin_utils import _gate
+from ansible_collections.payops.rollback.plugins.plugin_utils import _gate, _words
 
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "roles")
 SPEC: dict[str, t.Any] = {
@@ -30,7 +30,7 @@ SPEC: dict[str, t.Any] = {
     "intent": {
         "type": "str",
         "required": True,
-        "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency", "recover"],
+        "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency", "recover", "points", "verify"],
     },
     "components": {"type": "list", "elements": "str", "required": True},
     "version": {"type": "raw"},
@@ -42,6 +42,8 @@ SPEC: dict[str, t.Any] = {
 }
 # Intents that go to a version; the others take what is there.
 VERSIONED = (*INTENTS, "backup")
+# Intents that only look: the command is checked, hosts may be missing, and no lock stands in the way.
+LOOKING = ("points", "verify")
 Infos = t.Dict[str, t.Dict[str, t.Any]]
 
 
@@ -57,7 +59,7 @@ class ActionModule(ActionBase):
         try:
             # Before the options are validated: that would turn the number 2.1 into the text "2.1".
             version = self._templar.template(self._task.args.get("version"))
-            if self._task.args.get("intent") in (*VERSIONED, "emergency"):
+            if self._task.args.get("intent") in VERSIONED:  # an emergency stops first and complains afterwards
                 version = _gate.check_version(version)
             unused, args = self.validate_argument_spec(argument_spec=SPEC)
             return {"changed": False, **self._decide({**args, "version": version}, task_vars)}
@@ -66,10 +68,16 @@ class ActionModule(ActionBase):
 
     def _decide(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         hostvars = task_vars["hostvars"]
-        _gate.check_extra_variables(load_extra_vars(self._loader), self._known_variables(args, task_vars))
+        given = load_extra_vars(self._loader)
+        _gate.check_extra_variables(given, self._known_variables(args, task_vars))
+        own = hostvars[task_vars["inventory_hostname"]]
+        _words.check_words([word for word in args["words"] if word in task_vars and word not in own and word not in given])
         hosts = _gate.members({host: hostvars[host].get("rollback_components") for host in task_vars["groups"]["all"]})
         _gate.check_components(hosts, _gate.component_roles(ROLES), args["components"])
-        playing = _gate.check_limit(hosts, task_vars["ansible_play_hosts_all"], args["allow_partial"])
+        looking = args["intent"] in LOOKING
+        playing = _gate.check_limit(hosts, task_vars["ansible_play_hosts_all"], looking or args["allow_partial"])
+        if looking:
+            return {"hosts": playing, "members": {host: hosts[host] for host in playing}, "components": args["components"]}
         infos: Infos = {host: hostvars[host]["transaction_info"] for host in playing if "transaction_info" in hostvars[host]}
         silent = [host for host in playing if host not in infos]
         if silent and args["intent"] != "emergency":
@@ -85,7 +93,7 @@ class ActionModule(ActionBase):
             "lock_host": args["lock_host"] if args["lock_host"] in playing else sorted(playing)[0],
             "components": args["components"],
             "takeover": args["takeover"],
-            "warnings": [],
+            "warnings": _words.ignored_words({host: [w for w in args["words"] if w in hostvars[host] and w not in given] for host in playing}),
             "passed_over": [],
             "point": None,
             "exists": False,
@@ -93,6 +101,7 @@ class ActionModule(ActionBase):
             "nothing": "",
         }
         self._choose(args, infos, hostvars, result)
+        _gate.check_target(args["intent"], load_extra_vars(self._loader).get("version"), result["target"])
         self._claim(args, infos, result)
         return result
 
