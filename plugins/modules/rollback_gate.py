@@ -38,7 +38,8 @@ options:
       - What the run is for.
     type: str
     required: true
-    choices: [full, database, application, backup, undo, complete, emergency, recover]
+      - With V(points) and V(verify), which only look, just the command is checked, and only RV(hosts), RV(members) and RV(components) are returned.
+    choices: [full, database, application, backup, undo, complete, emergency, recover, points, verify]
   components:
     description:
       - The components that the playbook is about, in the order in which they flip.
@@ -48,7 +49,8 @@ options:
   version:
     description:
       - The wished-for point, V(latest) or V(previous); V(new) makes a name for a backup. Anything but text is refused.
-      - Left out for O(intent=undo) and O(intent=complete).
+      - Left out for O(intent=undo) and O(intent=complete). An extra variable C(version) that names another point than the last rollback's
+        is refused there.
     type: raw
   words:
     description:

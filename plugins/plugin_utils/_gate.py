@@ -165,6 +165,18 @@ def last_rollback(runs: t.Iterable[dict[str, t.Any]]) -> Last:
     return Last(None, undone_by, completed_by, [])
 
 
+def check_target(intent: str, version: t.Any, target: dict[str, t.Any] | None) -> None:
+    """undo and complete are about the last rollback; somebody who names another point means something else."""
+    if intent not in ("undo", "complete") or target is None or not isinstance(version, str) or version in ("", "latest", "previous"):
+        return
+    if version != target.get("version"):
+        raise RollbackError(
+            f"{intent}.yml is about the last rollback, which went to {target.get('version')} (run {target.get('run')}), "
+            f"but the command names {version}. Leave version away if that rollback is meant; "
+            f"to go to {version}, type rollback_full.yml -e version={version}."
+        )
+
+
 def _same_way(target: dict[str, t.Any], older: t.Iterable[dict[str, t.Any]]) -> list[str]:
     """Unfinished attempts at the same point before the target: what they had flipped it found flipped.
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.harness import GOOD, NEXT, Played, World, differences
 from tests.lab import processes
+from tests.lab.node import ROOT
 
 WORDS: list[tuple[str, dict[str, t.Any], tuple[str, ...]]] = [
     ("unknown", {"version": "20230101_000000"}, ("There is no rollback point '20230101_000000'", "{point}")),
@@ -72,8 +73,11 @@ def test_an_extra_variables_file_of_awx(deployed: World) -> None:
         assert "PLAN: full of demo" in deployed.play("rollback_full", "-e", f"@{path}", "--check").ok().text
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("playbook", ["rollback_application", "rollback_database", "rollback_emergency", "backup", "undo", "complete"])
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+OFTEN_PLAYED = {"rollback_points", "verify", "recover"}
+
+
+@pytest.mark.parametrize("playbook", [pytest.param(name, marks=[] if name in OFTEN_PLAYED else pytest.mark.full) for name in PLAYBOOKS])
 def test_every_playbook_refuses_what_it_does_not_know(deployed: World, playbook: str) -> None:
     with untouched(deployed):
         deployed.play(playbook, verison="x").refused("Unknown extra variable 'verison'")

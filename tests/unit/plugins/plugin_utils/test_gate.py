@@ -162,3 +162,14 @@ def test_one_process_has_one_run_id_per_intent() -> None:
     me = {"machine_id": "m", "boot_id": "b", "pid": 1, "started": "2", "host": "h"}
     assert _gate.run_id_of(me, "full", "v1") == _gate.run_id_of(dict(reversed(me.items())), "full", "v1")
     assert len({_gate.run_id_of(me, "full", "v1"), _gate.run_id_of(me, "undo", "v1"), _gate.run_id_of({**me, "pid": 2}, "full", "v1")}) == 3
+
+
+@pytest.mark.parametrize("intent", ["undo", "complete"])
+def test_another_point_than_the_last_rollbacks_is_not_what_undo_and_complete_are_about(intent: str) -> None:
+    target = {"run": "r1", "version": "v1"}
+    with pytest.raises(RollbackError, match=rf"{intent}.yml is about the last rollback, which went to v1 .run r1., but the command names v2"):
+        _gate.check_target(intent, "v2", target)
+    for version in ("v1", None, "", "latest", "previous", 2.1):
+        _gate.check_target(intent, version, target)
+    _gate.check_target(intent, "v2", None)
+    _gate.check_target("full", "v2", target)
