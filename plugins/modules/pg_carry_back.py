@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - payops.rollback.attributes.actiongroup
   - payops.rollback.run
   - payops.rollback.postgresql
+  - payops.rollback.ledgers
 attributes:
   check_mode:
     support: full
@@ -44,30 +45,6 @@ options:
     type: list
     elements: str
     required: true
-  ledgers:
-    description:
-      - Tables that only ever grow and whose rows are money, messages to be sent, or keys that protect them.
-      - They are filled in the order of their foreign keys, in one transaction for each database.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      database:
-        description: The production name of its database. Needed with more than one entry in O(databases).
-        type: str
-      schema:
-        description: Its schema.
-        type: str
-        default: public
-      table:
-        description: Its name.
-        type: str
-        required: true
-      key:
-        description: The columns by which a row is recognised. The primary key if not given.
-        type: list
-        elements: str
-        default: []
   source:
     description:
       - Which replaced database rows come from. V(auto) takes the one that the present live database replaced, V(kept) only one that a flip replaced,
@@ -146,6 +123,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import postgresql_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._entry import carry_back
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledgers import ledger_option
 
 
 def argument_spec() -> dict[str, dict]:
@@ -154,17 +132,7 @@ def argument_spec() -> dict[str, dict]:
         **postgresql_argument_spec(),
         "state": {"type": "str", "choices": ["carried"], "default": "carried"},
         "databases": {"type": "list", "elements": "str", "required": True},
-        "ledgers": {
-            "type": "list",
-            "elements": "dict",
-            "required": True,
-            "options": {
-                "database": {"type": "str"},
-                "schema": {"type": "str", "default": "public"},
-                "table": {"type": "str", "required": True},
-                "key": {"type": "list", "elements": "str", "default": [], "no_log": False},
-            },
-        },
+        "ledgers": ledger_option(),
         "source": {"type": "str", "choices": ["auto", "kept", "undone"], "default": "auto"},
         "fire_triggers": {"type": "bool", "default": False},
     }

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - payops.rollback.attributes.actiongroup
   - payops.rollback.run
   - payops.rollback.postgresql
+  - payops.rollback.ledgers
 attributes:
   check_mode:
     support: full
@@ -126,8 +127,8 @@ steps:
   type: list
   elements: dict
 blockers:
-  description: Rights that are missing, each with the statement that grants it.
-  returned: when rights are missing
+  description: Rights that are missing, each with the statement that grants it, or ledgers that could not be carried back.
+  returned: when something stands in the way
   type: list
   elements: str
 point:
@@ -165,6 +166,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.payops.rollback.plugins.module_utils._module import cli_of, execute, paths_of, run_argument_spec, run_of
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _snapshot
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import connect_of, postgresql_argument_spec
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledgers import ledger_option
 
 
 def have_snapshot(module: AnsibleModule) -> dict[str, t.Any]:
@@ -177,6 +179,7 @@ def have_snapshot(module: AnsibleModule) -> dict[str, t.Any]:
         verify=given["verify"],
         lock_wait=given["lock_wait"],
         require_restore_rights=given["restore_rights"] == "required",
+        ledgers=given["ledgers"] or (),
     )
     with connect_of(module) as server, run_of(module, _snapshot.COMPONENT, _snapshot.STEPS) as run:
         return _snapshot.reach(server, cli_of(module), run, paths_of(module), wish, given["bin_dir"], module.check_mode)
@@ -192,6 +195,7 @@ def main() -> None:
         "compress": {"type": "str", "default": "auto", "choices": ["auto", "zstd", "lz4", "gzip", "none"]},
         "verify": {"type": "str", "default": "full", "choices": ["full", "counts", "files"]},
         "lock_wait": {"type": "int", "default": 30},
+        "ledgers": ledger_option(),
         "restore_rights": {"type": "str", "default": "required", "choices": ["required", "ignored"]},
         "state": {"type": "str", "default": "present", "choices": ["present"]},
     }

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _programs, _rights
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _ledgers, _programs, _rights
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import (
     Server,
     plain,
@@ -43,6 +43,7 @@ class Wish(t.NamedTuple):
     verify: str = "full"
     lock_wait: int = 30
     require_restore_rights: bool = True
+    ledgers: t.Sequence[dict[str, t.Any]] = ()
 
 
 def preflight(server: Server, cli: Cli, paths: Paths, wish: Wish, bin_dir: str | None = None) -> dict[str, t.Any]:
@@ -85,6 +86,8 @@ def preflight(server: Server, cli: Cli, paths: Paths, wish: Wish, bin_dir: str |
         raise RollbackError(
             f"{len(blockers)} right(s) are missing: " + " ".join(dict.fromkeys(blockers)), blockers=list(dict.fromkeys(blockers))
         )
+    with readable_errors("looking at the ledgers before the snapshot"):
+        _ledgers.require(wish.databases, wish.ledgers, lambda name: server.connect(name, default_transaction_read_only="on"))
     needed = check_space(paths, codec, table_bytes)
     return {
         "programs": programs,

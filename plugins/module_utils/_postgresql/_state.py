@@ -163,6 +163,13 @@ def save_live(paths: Paths, changes: t.Mapping[str, dict[str, t.Any] | None]) ->
     return True
 
 
+def update(paths: Paths, changes: t.Mapping[str, t.Any]) -> None:
+    """Write ``changes`` into the state file; other keys stay."""
+    value = read_json(paths.state(COMPONENT), {})
+    value = value if isinstance(value, dict) else {}
+    write_json(paths.state(COMPONENT), {**value, **changes}, paths.file_mode)
+
+
 def live_record(paths: Paths, found: t.Mapping[str, Database], name: str) -> dict[str, t.Any] | None:
     """Which flip made the database that now has ``name``: by the server's markers, else by the file; None if none did.
 
@@ -251,9 +258,7 @@ def drop(connection: t.Any, database: Database) -> None:
 
 def note_staging(paths: Paths, names: t.Iterable[str]) -> None:
     """Write down which databases are about to be created, because their marker can only follow their creation."""
-    value = read_json(paths.state(COMPONENT), {})
-    value = value if isinstance(value, dict) else {}
-    write_json(paths.state(COMPONENT), {**value, "staging": sorted(names)}, paths.file_mode)
+    update(paths, {"staging": sorted(names)})
 
 
 def leftovers(paths: Paths, found: t.Mapping[str, Database], names: t.Iterable[str]) -> list[Database]:
