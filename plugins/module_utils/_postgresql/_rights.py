@@ -33,20 +33,26 @@ UNREADABLE_LARGE_OBJECTS = """
 SELECT count(*) FROM pg_largeobject_metadata m WHERE NOT pg_has_role(m.lomowner, 'USAGE')
   AND NOT EXISTS (SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))"""
 
-# Owners of what pg_dump takes along, members of extensions left out.
+# Owners of what pg_dump takes along, members of extensions left out. So are indexes, TOAST tables, row and array types: theirs is
+# their table's owner, and those of an extension's tables are no members themselves.
 OWNERS = " UNION ".join(
-    f"SELECT x.{owner} FROM {table} x WHERE x.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend e "
+    f"SELECT x.{owner} FROM {table} x WHERE x.oid >= 16384 AND {more} AND NOT EXISTS (SELECT FROM pg_depend e "
     f"WHERE e.classid = '{table}'::regclass AND e.objid = x.oid AND e.deptype = 'e')"
-    for table, owner in (
-        ("pg_namespace", "nspowner"),
-        ("pg_class", "relowner"),
-        ("pg_proc", "proowner"),
-        ("pg_type", "typowner"),
-        ("pg_operator", "oprowner"),
-        ("pg_collation", "collowner"),
-        ("pg_largeobject_metadata", "lomowner"),
-        ("pg_publication", "pubowner"),
-        ("pg_statistic_ext", "stxowner"),
+    for table, owner, more in (
+        ("pg_namespace", "nspowner", "true"),
+        ("pg_class", "relowner", "x.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"),
+        ("pg_proc", "proowner", "true"),
+        (
+            "pg_type",
+            "typowner",
+            "NOT EXISTS (SELECT FROM pg_type el WHERE el.typarray = x.oid) "
+            "AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = x.typrelid AND r.relkind <> 'c')",
+        ),
+        ("pg_operator", "oprowner", "true"),
+        ("pg_collation", "collowner", "true"),
+        ("pg_largeobject_metadata", "lomowner", "true"),
+        ("pg_publication", "pubowner", "true"),
+        ("pg_statistic_ext", "stxowner", "true"),
     )
 )
 FOREIGN_OWNERS = (

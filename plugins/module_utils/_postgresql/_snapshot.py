@@ -42,9 +42,13 @@ if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
 
 STEPS = ("preflight", "freeze", "dump", "count", "read", "seal")
+# What pg_dump locks, too. Tables of an extension come with it, and an owner may not even read them.
 LOCKED = r"""
 SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.oid"""
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid WHERE e.classid = 'pg_class'::regclass
+    AND e.objid = c.oid AND e.deptype = 'e' AND NOT c.oid = ANY (coalesce(x.extconfig, '{}')))
+ORDER BY c.oid"""
 TABLE_OIDS = r"""
 SELECT n.nspname::text, c.relname::text, c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"""
 # Visible to every role, unlike what others are waiting for in pg_stat_activity.

@@ -6,11 +6,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import pathlib
+import shutil
+import time
 import typing as t
 
 import pytest
 
+from tests.lab import ports
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Role, Roles
 
@@ -127,20 +132,169 @@ def test_a_role_that_is_gone(shop: Shop) -> None:
     assert codes(shop, version="with_role") == ["role"]
 
 
-def test_a_point_of_another_server(shop: Shop) -> None:
-    import hashlib
-    import json
-
+def forge(shop: Shop, change: t.Callable[[dict[str, t.Any]], None]) -> None:
+    """Another manifest under the point, with right checksums: what a point of another server or of another day holds."""
     folder = shop.store / "shop" / shop.version / "postgresql"
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    manifest["facts"]["system_identifier"] = "1"
+    change(manifest["facts"])
     data = (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
     sums = (folder / "MANIFEST.sha256").read_text(encoding="utf-8")
     old = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
     (folder / "manifest.json").write_bytes(data)
     (folder / "MANIFEST.sha256").write_text(sums.replace(old, hashlib.sha256(data).hexdigest()), encoding="utf-8")
+
+
+def test_a_point_of_another_server(shop: Shop) -> None:
+    forge(shop, lambda facts: facts.update(system_identifier="1"))
     assert codes(shop) == ["foreign"]
     assert shop.restore("live", allow_foreign=True)["changed"]
+
+
+def test_a_point_of_a_newer_server(shop: Shop) -> None:
+    forge(shop, lambda facts: facts.update(server_major=99))
+    assert codes(shop) == ["major"]
+
+
+def test_extensions_and_tablespaces_that_the_server_lacks(shop: Shop) -> None:
+    def change(facts: dict[str, t.Any]) -> None:
+        entry = facts["databases"][shop.name]
+        entry["catalogue"]["extension"] = {
+            "absent_ext": {"version": "1.0", "schema": "public"},
+            "plpgsql": {"version": "99.0", "schema": "pg_catalog"},
+        }
+        entry["catalogue"]["relation"]["public.payments"]["tablespace"] = "absent_space"
+
+    forge(shop, change)
+    assert codes(shop) == ["extension", "extension", "tablespace"]
+    said = shop.refused("pg_restore", state="staged", version=shop.version)["msg"]
+    assert "needs the extension absent_ext 1.0; this server offers none of it" in said
+    assert "needs the extension plpgsql 99.0; this server offers 1.0" in said
+
+
+def test_what_only_a_superuser_may_restore(shop: Shop) -> None:
+    untrusted = shop.cluster.sql(
+        "SELECT name, version FROM pg_available_extension_versions WHERE superuser AND NOT trusted AND requires IS NULL ORDER BY 1 LIMIT 1"
+    )
+
+    def change(facts: dict[str, t.Any]) -> None:
+        catalogue = facts["databases"][shop.name]["catalogue"]
+        catalogue["event trigger"] = {"watch": {"event": "ddl_command_end"}}
+        for name, version in untrusted:
+            catalogue["extension"][name] = {"version": version, "schema": "public"}
+
+    forge(shop, change)
+    assert codes(shop) == ["event_trigger", *(["extension_right"] if untrusted else [])]
+
+
+def test_an_extension_that_was_removed_from_the_server(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> None:
+    if cluster.major < 18:
+        pytest.skip(f"PostgreSQL {cluster.major} has no extension_control_path, and its own folder is not ours")
+    folder = cluster.root / "extensions" / "extension"
+    folder.mkdir(parents=True)
+    (folder / "ours.control").write_text("default_version = '1.0'\nrelocatable = true\ntrusted = true\n", encoding="utf-8")
+    (folder / "ours--1.0.sql").write_text("CREATE TABLE ours_settings (k text PRIMARY KEY);\n", encoding="utf-8")
+    shop = Shop(cluster, roles, database, tmp_path, roles.operator).fill()
+    try:
+        cluster.sql(f"ALTER SYSTEM SET extension_control_path = '$system:{folder.parent}'")
+        cluster.sql("SELECT pg_reload_conf()")
+        ports.wait_until(lambda: cluster.sql("SELECT name FROM pg_available_extensions WHERE name = 'ours'"), "the extension to be known")
+        shop.sql("CREATE EXTENSION ours", roles.owner)
+        shop.snapshot()
+        assert shop.restore("staged")["changed"]
+        shop.restore("previous")
+        shutil.rmtree(folder)
+        assert codes(shop) == ["extension"]
+    finally:
+        cluster.sql("ALTER SYSTEM RESET extension_control_path")
+        cluster.sql("SELECT pg_reload_conf()")
+
+
+@contextlib.contextmanager
+def host_rules(cluster: Cluster, *rules: str) -> t.Iterator[None]:
+    """Rules before all others in pg_hba.conf."""
+    path = cluster.data / "pg_hba.conf"
+    before = path.read_bytes()
+
+    def load(text: bytes) -> None:
+        path.write_bytes(text)
+        cluster.sql("SELECT pg_reload_conf()")
+        time.sleep(0.2)  # sessions that begin now are judged by the new rules once the postmaster has read them
+
+    load("".join(f"{rule}\n" for rule in rules).encode() + before)
+    try:
+        yield
+    finally:
+        load(before)
+
+
+def test_host_rules_by_database_name_that_shut_us_out(shop: Shop) -> None:
+    """Whoever may read the rules is told before anything is created, the others by the login: nothing is left either way."""
+    superuser, operator = shop.cluster.superuser, shop.roles.operator.name
+    names = f'"{shop.name}",postgres,template1'
+    with host_rules(shop.cluster, f"host {names} {operator} 127.0.0.1/32 scram-sha-256", f"host all {operator} all reject"):
+        result = shop.refused("pg_restore", state="live", version=shop.version)
+        assert "Cannot log in to database" in result["msg"] and "pg_hba.conf" in result["msg"], result["msg"]
+        assert list(shop.family()) == [shop.name]
+    shop.operator = None
+    text = f"host {names} {superuser} 127.0.0.1/32 scram-sha-256"
+    others = f'host all "{operator}","{shop.roles.app.name}","{shop.roles.owner.name}" 127.0.0.1/32 scram-sha-256'
+    path = shop.cluster.data / "pg_hba.conf"
+    before = path.read_bytes()
+    path.write_text(f"{text}\n{others}\n", encoding="utf-8")
+    shop.cluster.sql("SELECT pg_reload_conf()")
+    time.sleep(0.2)
+    try:
+        for check in (False, True):
+            result = shop.run("pg_restore", check=check, state="live", version=shop.version)
+            assert {each["code"] for each in result["blockers"]} == {"pg_hba"}
+            assert f"admits {superuser} to no database named {shop.name}__r_" in result["blockers"][0]["what"]
+        assert list(shop.family()) == [shop.name]
+    finally:
+        path.write_bytes(before)
+        shop.cluster.sql("SELECT pg_reload_conf()")
+        time.sleep(0.2)
+    assert shop.restore("live")["changed"]
+
+
+def test_host_rules_that_know_the_application_by_the_production_name(shop: Shop) -> None:
+    """The name stays, so what the rules say of it holds for the restored database and for the one that comes back."""
+    app = shop.roles.app.name
+    with host_rules(shop.cluster, f'host "{shop.name}" {app} 127.0.0.1/32 scram-sha-256', f"host all {app} all reject"):
+        first = shop.pay()
+        shop.restore("live")
+        second = shop.pay()
+        shop.restore("previous")
+        shop.invariant({first, second, shop.pay()})
+
+
+def test_what_came_after_the_flip_stops_the_undo(shop: Shop) -> None:
+    shop.restore("live")
+    flipped = shop.oid()
+    prepared = shop.cluster.connect(shop.name, autocommit=False)
+    with prepared.cursor() as cursor:
+        cursor.execute("INSERT INTO customers (email) VALUES ('p')")
+        cursor.execute(f"PREPARE TRANSACTION 'late {shop.name}'")
+    prepared.close()
+    shop.sql("CREATE SUBSCRIPTION late CONNECTION 'host=127.0.0.1 dbname=nowhere' PUBLICATION p WITH (connect = false)")
+    try:
+        result = shop.refused("pg_restore", state="previous")
+        assert sorted(each["code"] for each in result["blockers"]) == ["prepared", "subscription"]
+        assert shop.oid() == flipped
+        shop.sql(f"ROLLBACK PREPARED 'late {shop.name}'")
+        kept = shop.restore("previous", accept_replication=True)["kept"][shop.name]
+        result = shop.refused("pg_restore", state="complete")
+        assert [each["code"] for each in result["blockers"]] == ["subscription"], "what replicates into it would end without a word"
+        assert kept in shop.family()
+    finally:
+        for name in shop.family():
+            shop.cluster.sql(f"ALTER DATABASE {ident(name)} ALLOW_CONNECTIONS true")
+            query = "SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            if shop.sql(query, name=name):
+                shop.sql("ALTER SUBSCRIPTION late DISABLE", name=name)
+                shop.sql("ALTER SUBSCRIPTION late SET (slot_name = NONE)", name=name)
+                shop.sql("DROP SUBSCRIPTION late", name=name)
+            with contextlib.suppress(Exception):
+                shop.sql(f"ROLLBACK PREPARED 'late {shop.name}'", name=name)
 
 
 def test_the_database_as_login_db(shop: Shop) -> None:
