@@ -348,12 +348,12 @@ def complete(work: Restore) -> dict[str, t.Any]:
     with work.run.step("preflight"):
         for each in doomed:
             _attached(work, each)
-    work.stop_if_blocked()
-    told = []
-    with work.run.step("drop") as learnt:
         for name in work.names:
             for source in _pending.owed(work.paths, found, name, work.run.run_id):
                 _never_carried(work, source.database)
+    work.stop_if_blocked()
+    told = []
+    with work.run.step("drop") as learnt:
         for each in doomed:
             size = int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (each.oid,)) or 0)
             told.append(
@@ -374,9 +374,6 @@ def complete(work: Restore) -> dict[str, t.Any]:
     return work.result
 
 
-def _attached(work: Restore, database: Database) -> None:
-    """DROP DATABASE silently drops replication slots with it; refuse while anything still belongs to the database."""
-    advice = "Drop it yourself if it is not needed any more, then complete again."
 def _never_carried(work: Restore, database: Database) -> None:
     run, version = _pending.actor(database), database.marker.get("version")
     work.report.block(
@@ -387,6 +384,9 @@ def _never_carried(work: Restore, database: Database) -> None:
     )
 
 
+def _attached(work: Restore, database: Database) -> None:
+    """DROP DATABASE silently drops replication slots with it; refuse while anything still belongs to the database."""
+    advice = "Drop it yourself if it is not needed any more, then complete again."
     query = "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE database = %s"
     for (slot,) in _state.rows(work.conn, query, (database.name,)):
         work.report.block("slot", database.name, f"{database.name} has the logical replication slot {slot!r}.", advice)

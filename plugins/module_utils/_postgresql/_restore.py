@@ -63,9 +63,9 @@ class Options(t.NamedTuple):
     plain_sql_roles: t.Mapping[str, str] = {}
     bin_dir: str | None = None
     local: bool = True
-
-
     carries: bool = False
+
+
 class Restore:
     """One call of the module. ``run`` decides whether it acts (check mode does not)."""
 
@@ -197,6 +197,7 @@ class Restore:
         told["staged"] = staged.name if staged else None
         kept = _state.ours(found, name, "kept", "undone")
         told["kept"] = kept[-1].name if kept else None
+        told.update(_plan.waiting(self, found, name))
         if name not in found or not self.manifests[name].get("known", True):
             return told
         with _stage.session_on(self.conn, self.server, name) as inside:
@@ -204,7 +205,11 @@ class Restore:
                 told.update(self.newer(inside, name, self.since(found, name)[0]))
             told["catalogue_differences"] = _manifest.compare_catalogue(self.manifests[name], inside)
         return told
-        told.update(_plan.waiting(self, found, name))
+
+    def of_this_point(self, database: Database, manifest: t.Mapping[str, t.Any]) -> bool:
+        """Whether the point was taken of this very database, so that transaction numbers can be compared."""
+        same_cluster = self.point["facts"].get("system_identifier") == self.server.system_identifier
+        return bool(same_cluster and manifest.get("oid") == database.oid and manifest.get("snapshot"))
 
     def newer(self, inside: t.Any, name: str, moment: str | None) -> dict[str, t.Any]:
         """Rows newer than the point per table of a database that has, or had, the name. Costs about as much as count(*)."""
@@ -213,11 +218,6 @@ class Restore:
             since = _manifest.rows_since(inside, moment, recorded)
             return {
                 "rows_since": {table: each["written"] for table, each in since.items() if each["written"]},
-    def of_this_point(self, database: Database, manifest: t.Mapping[str, t.Any]) -> bool:
-        """Whether the point was taken of this very database, so that transaction numbers can be compared."""
-        same_cluster = self.point["facts"].get("system_identifier") == self.server.system_identifier
-        return bool(same_cluster and manifest.get("oid") == database.oid and manifest.get("snapshot"))
-
                 "rows_gone": {table: each["gone"] for table, each in since.items() if each["gone"]},
             }
         counted = _manifest.count_tables(inside, "counts")
@@ -271,6 +271,7 @@ class Restore:
             flipped_by_us = at and record is not None and self.run.run_id is not None and record["run"] == self.run.run_id
             if not at or (self.options.again and not flipped_by_us):
                 wanted.append(name)
+            self.result["plan"] += _plan.owed(self, name)
         return wanted
 
     def finish(self, wanted: t.Sequence[str], what: str) -> None:
@@ -278,7 +279,6 @@ class Restore:
         if what == "staged" and wanted and set(wanted) == set(self.reused):
             self.result["msg"] = f"{', '.join(wanted)}: staged at point {version} already."
             return
-            self.result["plan"] += _plan.owed(self, name)
         if wanted:
             self.result["changed"] = True
             self.result["msg"] = f"{', '.join(wanted)}: {'would be ' if not self.acting else ''}{what} at point {version}."
@@ -409,6 +409,9 @@ class Restore:
                 _flip.forward(self, wanted)
         elif self.acting:
             _flip.remember(self, found)
+            for name in self.names:  # what this run goes on from was replaced by another
+                if self.result["databases"][name].get("waits_in"):
+                    self.result["kept"][name] = self.result["databases"][name]["waits_in"][0]
         self.finish(wanted, "live")
         return self.result
 
@@ -417,9 +420,6 @@ class Restore:
 
         self.recover()
         return _flip.back(self)
-            for name in self.names:  # what this run goes on from was replaced by another
-                if self.result["databases"][name].get("waits_in"):
-                    self.result["kept"][name] = self.result["databases"][name]["waits_in"][0]
 
     def complete(self) -> dict[str, t.Any]:
         from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _flip
