@@ -14,7 +14,7 @@ import re
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _stage
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Ledger, columns, primary_key
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry_back import parse_ledgers
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
@@ -74,7 +74,9 @@ def in_point(catalogue: Catalogue, name: str, ledger: Ledger, live: t.Sequence[s
     if not key:
         return [(f"The ledger {ledger.label} has no primary key {point}.", KEYS)]
     known = catalogue.get("column", {})
-    missing = [column for column in key if not (entry := known.get(qualified(ledger.schema, ledger.table, column))) or entry.get("generated")]
+    missing = [
+        column for column in key if not (entry := known.get(qualified(ledger.schema, ledger.table, column))) or entry.get("generated")
+    ]
     if missing:
         return [(f"The ledger {ledger.label} lacks the key column(s) {', '.join(missing)} {point}.", CORRECT)]
     gone = [column for column in key if live and column not in live]

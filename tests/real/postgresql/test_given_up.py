@@ -1,0 +1,97 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""complete drops what all flips and undos replaced, and says first which rows are only there."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+
+from tests.lab.postgres import Cluster, ident
+from tests.lab.roles import Roles
+
+from .restore_helpers import Shop
+
+LEDGERS: list[dict[str, t.Any]] = [{"table": "payments"}, {"table": "idempotency_keys"}]
+
+
+@pytest.fixture
+def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
+    shop = Shop(cluster, roles, database, tmp_path, roles.operator).fill()
+    shop.sql("CREATE TABLE log (at date, what text, more jsonb)", roles.owner)
+    shop.sql("INSERT INTO log SELECT '2023-01-01', 'same', '{\"a\": 1}' FROM generate_series(1, 5)")
+    shop.snapshot()
+    return shop
+
+
+def by_kind(result: dict[str, t.Any]) -> dict[str, dict[str, int]]:
+    return {each["kind"]: each["only_there"] for each in result["dropped"]}
+
+
+def test_rows_that_are_only_in_a_replaced_database_are_told_first(shop: Shop) -> None:
+    shop.pay()
+    shop.pay()
+    shop.sql("UPDATE customers SET email = 'new@example.com' WHERE id = 1")
+    shop.sql("INSERT INTO log VALUES ('2023-01-01', 'same', '{\"a\": 1}'), ('2023-01-02', 'other', NULL)")
+    shop.sql("SELECT lo_create(4711)", shop.roles.app)
+    shop.restore("live", ledgers=LEDGERS)
+    shop.ok("pg_carry_back", ledgers=LEDGERS)
+    shop.pay(3)
+    before = shop.family()
+
+    planned = shop.run("pg_restore", check=True, state="complete")
+    expected = {"public.audit": 2, "public.customers": 1, "public.log": 2, "large objects": 1}
+    assert by_kind(planned) == {"kept": expected}, planned
+    assert "6 row(s) that were only there would be gone" in planned["msg"]
+    assert "1 row(s) of public.customers" in planned["plan"][0] and "are only there and will be gone" in planned["plan"][0]
+    assert shop.family() == before
+
+    done = shop.restore("complete")
+    assert by_kind(done) == {"kept": expected}
+    assert "6 row(s) that were only there are gone" in done["msg"]
+    assert list(shop.family()) == [shop.name]
+
+
+def test_every_flip_and_undo_is_told(shop: Shop) -> None:
+    shop.pay()
+    shop.restore("live")
+    shop.pay()
+    shop.pay()
+    shop.restore("previous")
+    shop.restore("staged")
+    done = shop.run("pg_restore", check=True, state="complete")
+    assert by_kind(done) == {"undone": {"public.payments": 2, "public.audit": 2}, "staged": {}}
+    assert sum("it holds no row of its own" in line for line in done["plan"]) == 1
+    shop.restore("live")
+    done = shop.restore("complete")
+    assert sorted(by_kind(done)) == ["kept", "undone"]
+    assert by_kind(done)["kept"]["public.payments"] == 1
+
+
+def test_without_common_history_everything_is_compared(shop: Shop) -> None:
+    """Two points one after the other: numbers of transactions say nothing about the second replaced database."""
+    first = shop.pay()
+    shop.snapshot("second")
+    shop.restore("live", version="second")
+    shop.pay()
+    shop.restore("live")
+    done = shop.restore("complete")
+    assert len(done["dropped"]) == 2
+    assert sorted(each["only_there"].get("public.payments", 0) for each in done["dropped"]) == [0, 2], done["dropped"]
+    assert first not in shop.payments(shop.name)
+
+
+def test_what_cannot_be_counted_is_not_dropped(shop: Shop) -> None:
+    shop.pay()
+    kept = shop.restore("live")["kept"][shop.name]
+    with shop.opened(kept):
+        shop.sql("ALTER TABLE payments OWNER TO CURRENT_USER", name=kept)
+        roles = ", ".join(ident(role.name) for role in (shop.roles.owner, shop.roles.app, shop.roles.migrator, shop.roles.readonly))
+        shop.sql(f"REVOKE ALL ON payments FROM PUBLIC, {roles}", name=kept)
+    refused = shop.refused("pg_restore", state="complete")
+    assert [each["code"] for each in refused["blockers"]] == ["uncounted"]
+    assert "permission denied" in refused["msg"]
+    assert kept in shop.family()
