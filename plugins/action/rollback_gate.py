@@ -77,8 +77,16 @@ class ActionModule(ActionBase):
         looking = args["intent"] in LOOKING
         playing = _gate.check_limit(hosts, task_vars["ansible_play_hosts_all"], looking or args["allow_partial"])
         if looking:
-            return {"hosts": playing, "members": {host: hosts[host] for host in playing}, "components": args["components"]}
-        infos: Infos = {host: hostvars[host]["transaction_info"] for host in playing if "transaction_info" in hostvars[host]}
+            return {
+                "hosts": playing,
+                "members": {host: hosts[host] for host in playing},
+                "components": args["components"],
+                "who": args["who"] or _who(task_vars),
+                "inventory": _inventory(),
+                "started": time.time(),
+            }
+        told = {host: hostvars[host].get("transaction_info") or {} for host in playing}
+        infos: Infos = {host: info for host, info in told.items() if "runs" in info}  # an unreachable host has a result, too
         silent = [host for host in playing if host not in infos]
         if silent and args["intent"] != "emergency":
             raise RollbackError(
@@ -93,7 +101,9 @@ class ActionModule(ActionBase):
             "lock_host": args["lock_host"] if args["lock_host"] in playing else sorted(playing)[0],
             "components": args["components"],
             "takeover": args["takeover"],
-            "warnings": _words.ignored_words({host: [w for w in args["words"] if w in hostvars[host] and w not in given] for host in playing}),
+            "warnings": _words.ignored_words(
+                {host: [w for w in args["words"] if w in hostvars[host] and w not in given] for host in playing}
+            ),
             "passed_over": [],
             "point": None,
             "exists": False,
@@ -129,7 +139,8 @@ class ActionModule(ActionBase):
                 result["members"],
             )
             chosen = resolve(version, intent, points, _live(infos, hostvars, args["components"]))
-            result.update(version=chosen["version"], point=chosen["point"], passed_over=chosen["skipped"], warnings=chosen["warnings"])
+            result["warnings"] += chosen["warnings"]
+            result.update(version=chosen["version"], point=chosen["point"], passed_over=chosen["skipped"])
         elif intent in ("undo", "complete"):
             target, undone_by, completed_by, same = _gate.last_rollback(runs)
             result["target"] = None if target is None else {**target, "runs": same}
@@ -164,7 +175,7 @@ class ActionModule(ActionBase):
             "version": result["version"],
             "controller": controller,
             "takeover": args["takeover"] or None,
-            "inventory": " -i ".join(context.CLIARGS.get("inventory") or []) or None,
+            "inventory": _inventory(),
         }
         alive = holder is not None and any(is_alive(lock, controller, time.time()) for lock in locks if lock["run"] == holder["run"])
         free = [run for run in unfinished.values() if holder is None or run["run"] != holder["run"]]
@@ -202,6 +213,10 @@ def _live(infos: Infos, hostvars: t.Any, components: list[str]) -> dict[str, dic
             if state:
                 live[host][component] = {**state, "since": state.get("at")}
     return live
+
+
+def _inventory() -> str | None:
+    return " -i ".join(context.CLIARGS.get("inventory") or []) or None
 
 
 def _who(task_vars: dict[str, t.Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.plugin_utils import _report
+from ansible_collections.payops.rollback.plugins.plugin_utils import _report, _verdict
 
 
 def verb_results(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str], verb: str) -> list[dict[str, t.Any]]:
@@ -42,4 +42,8 @@ class FilterModule:
             "misfits": _report.misfits,
             "notices": _report.notices,
             "lost_hosts": _report.lost_hosts,
+            "failed_sentence": _report.failed_sentence,
+            "health": _verdict.health,
+            "flip_marks": _verdict.flip_marks,
+            "backup_marks": _verdict.backup_marks,
         }

@@ -62,12 +62,6 @@ def resolve_point(
     return _resolve.resolve(version, intent, points, live)
 
 
-def release_marks(
-    left: list[str], entered: list[str] | None = None, verified: bool = False, reason: str = "rollback", why: str | None = None
-) -> list[dict[str, t.Any]]:
-    return _releases.release_marks(left, entered or [], verified, reason, why)
-
-
 def points_table(
     points: list[dict[str, t.Any]],
     live: list[str] | None = None,
@@ -95,7 +89,6 @@ class FilterModule:
         functions: dict[str, Callable[..., t.Any]] = {
             "merge_points": merge_points,
             "resolve_point": resolve_point,
-            "release_marks": release_marks,
             "points_table": points_table,
             "points_rows": points_rows,
             "run_table": _tables.run_table,

@@ -1,45 +1,9 @@
 # Copyright (c) 2026 payops.rollback contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person typed with -e, and nothing else."""
+"""What a person typed with -e, and nothing else. Documented in typed.yml beside this file."""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-name: typed
-version_added: 1.0.0
-author:
-  - payops.rollback contributors (@payops)
-short_description: The words that were given as extra variables
-description:
-  - Short words such as C(version) or C(label) are common names of inventory variables. This lookup takes only those that were
-    given with C(-e), C(--extra-vars), or a survey or the extra variables of AWX, so that an inventory never says for whom a
-    rollback goes where.
-options:
-  _terms:
-    description:
-      - The words to look for.
-    type: list
-    elements: str
-    required: true
-"""
-
-EXAMPLES = r"""
----
-- name: Say which version was asked for on the command line
-  vars:
-    typed: "{{ lookup('payops.rollback.typed', 'version', 'label') }}"
-  ansible.builtin.debug:
-    msg: "{{ typed.version | default('latest') }}"
-"""
-
-RETURN = r"""
-_raw:
-  description:
-    - One dictionary with those words that were given, each with its value in the type that it came in.
-  type: list
-  elements: dict
-"""
 
 import typing as t
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is PRIVATE to the collection: it may change without notice.
-"""The states of rollback_point: sealed, pinned, unpinned, absent, pruned."""
+"""The states of rollback_point: sealed, pinned, unpinned, good, bad, absent, pruned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import datetime
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import check_name
+from ansible_collections.payops.rollback.plugins.module_utils._io import check_name, now
 from ansible_collections.payops.rollback.plugins.module_utils._lock import list_runs
 from ansible_collections.payops.rollback.plugins.module_utils._merge import DATABASES, release_status
 from ansible_collections.payops.rollback.plugins.module_utils._module import run_of
@@ -24,7 +24,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
     unpin_point,
     versions,
 )
-from ansible_collections.payops.rollback.plugins.module_utils._releases import Registry, load_releases
+from ansible_collections.payops.rollback.plugins.module_utils._releases import Registry, load_releases, mark_all, save_releases
 from ansible_collections.payops.rollback.plugins.module_utils._retention import mentioned, plan_retention
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
@@ -32,7 +32,7 @@ if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 COMPONENT = "point"
-STEPS = ("seal", "pin", "unpin", "delete", "prune")
+STEPS = ("seal", "pin", "unpin", "mark", "delete", "prune")
 RECORD_OPTIONS = ("expected", "created", "who", "label", "ticket", "reason", "healthy")
 
 
@@ -84,6 +84,23 @@ def _unpinned(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]
     return {**_result(done, f"Unpinned point {version}", f"Point {version} is not pinned."), "point": done["after"]}
 
 
+def _marked(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]:
+    params = module.params
+    status, releases = params["state"], params["releases"]
+    if not releases:
+        raise RollbackError(f"Point {version} names no release, so there is nothing to mark {status}.")
+    before = load_releases(run.paths)
+    marks = [{"release": name, "status": status, "why": params["why"], "version": version, "overrule": True} for name in releases]
+    after = mark_all(before, marks, params["who"], now())[0]
+    if after != before and run.acting:
+        with run.step("mark", version=version, status=status):
+            save_releases(run.paths, after)
+    own = {name: after.get(name) for name in releases}
+    done = {"changed": after != before, "before": {name: before.get(name) for name in releases}, "after": own}
+    sentence = f"The release of point {version} is marked {status}."
+    return {**_result(done, f"Marked the release of point {version} {status}", sentence), "point": own}
+
+
 def _absent(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]:
     found = list_points(run.paths, only=[version])
     exists = version in versions(run.paths)
@@ -108,8 +125,8 @@ def _pruned(module: AnsibleModule, run: Run) -> dict[str, t.Any]:
     live, needed = needs(run.paths, params["protect"], skip_run=params["run_id"])
     registry = load_releases(run.paths)
     points = [local_point(entry, registry, params["inventory_host"]) for entry in listing]
-    now = datetime.datetime.now(datetime.timezone.utc)
-    plan = plan_retention(points, params["keep_count"], params["keep_days"], now, live | set(params["live"]), needed)
+    moment = datetime.datetime.now(datetime.timezone.utc)
+    plan = plan_retention(points, params["keep_count"], params["keep_days"], moment, live | set(params["live"]), needed)
     removed = [item["version"] for item in plan["remove"]]
     if removed and run.acting:
         with run.step("prune", versions=removed):
@@ -160,6 +177,6 @@ def change(module: AnsibleModule) -> dict[str, t.Any]:
         if state == "pruned":
             result = _pruned(module, run)
         else:
-            handlers = {"sealed": _sealed, "pinned": _pinned, "unpinned": _unpinned, "absent": _absent}
+            handlers = {"sealed": _sealed, "pinned": _pinned, "unpinned": _unpinned, "good": _marked, "bad": _marked, "absent": _absent}
             result = handlers[state](module, run, check_name("The version", module.params["version"]))
         return {**result, "steps": run.steps}

@@ -53,9 +53,10 @@ def mark(registry: Registry, release: str, status: str, entry: dict[str, t.Any],
     if old is not None and old.get("status") == status:
         return dict(registry), None
     if old is not None and old.get("status") == "bad" and not overrule:
+        version = entry.get("version") or release
         return dict(registry), (
             f"Release {release} stays bad: {old.get('who')} marked it on {old.get('when')} ({old.get('why')}). "
-            "Mark it good with overrule if that was wrong."
+            f"If that was wrong: ansible-playbook rollback_points.yml -e good={version} -e reason=<why>"
         )
     new = {"status": status, **{key: entry.get(key) for key in ("who", "when", "why", "version")}}
     history = [] if old is None else [*old.get("history", []), {key: value for key, value in old.items() if key != "history"}]
@@ -84,19 +85,28 @@ def mark_all(registry: Registry, marks: t.Iterable[dict[str, t.Any]], who: str |
 
 
 def release_marks(
-    left: t.Iterable[str], entered: t.Iterable[str], verified: bool, reason: str, why: str | None = None
+    left: t.Iterable[str],
+    entered: t.Iterable[str],
+    verified: bool,
+    reason: str,
+    why: str | None = None,
+    known: Registry | None = None,
 ) -> list[dict[str, t.Any]]:
     """Which marks a run leads to.
 
     A release that was verified healthy is good. The release that a rollback leaves is bad, except where the reason
-    says nothing about the code (data corruption, undo, drill), or where the rollback was not verified.
+    says nothing about the code (data corruption, undo, drill), where the rollback was not verified, or where it leaves a
+    release that is ``known`` to be good for one that is known to be bad: that is the way forward again, not a verdict.
     """
     now_live = {release for release in entered if release}
+    known = known or {}
+    forward = any(known.get(release, {}).get("status") == "bad" for release in now_live)
     marks = []
     if verified:
         marks = [{"release": release, "status": "good", "why": why or "verified healthy"} for release in sorted(now_live)]
         if reason not in INNOCENT:
             gone = sorted({release for release in left if release} - now_live)
+            gone = [release for release in gone if not (forward and known.get(release, {}).get("status") == "good")]
             marks += [{"release": release, "status": "bad", "why": why or f"left by a {reason}"} for release in gone]
     return marks
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollback_point
-short_description: Seal, pin, delete or prune rollback points on this host
+short_description: Seal, pin, mark, delete or prune rollback points on this host
 version_added: 1.0.0
 description:
   - The components of a point are written by their own modules, such as M(payops.rollback.pg_snapshot). This module handles the point as a whole.
@@ -27,11 +27,12 @@ options:
     description:
       - V(sealed) writes the record of the whole point, which makes it complete. Do this last, on every host.
       - V(pinned) protects the point from V(pruned) and V(absent), V(unpinned) ends that.
+      - V(good) and V(bad) mark O(releases) by word of a person, whatever was known of them before.
       - V(absent) removes the point, unless it is pinned, live or needed.
       - V(pruned) removes the points that neither O(keep_count) nor O(keep_days) keeps. What is live, the last good point,
         pinned, needed by an unfinished run or by something kept, or a legacy backup stays.
     type: str
-    choices: [sealed, pinned, unpinned, absent, pruned]
+    choices: [sealed, pinned, unpinned, good, bad, absent, pruned]
     default: sealed
   version:
     description:
@@ -49,7 +50,7 @@ options:
       - When the point was taken, in UTC as C(2023-12-01T12:00:00.000000Z). Give all hosts the same. By default, now.
     type: str
   who:
-    description: The person who took or pinned the point.
+    description: The person who took, pinned or marked the point.
     type: str
   label:
     description: A few words on the point.
@@ -64,8 +65,12 @@ options:
     description: Whether the system was healthy when it was taken. Leave it out if nobody looked.
     type: bool
   why:
-    description: Why the point is pinned.
+    description: Why the point is pinned or its releases are marked.
     type: str
+  releases:
+    description: The releases in the point, as their hosts know them. Required with O(state) V(good) and V(bad).
+    type: list
+    elements: str
   keep_count:
     description: Keep this many of the newest points. Good, unverified and unusable ones are counted apart.
     type: int
@@ -128,8 +133,8 @@ steps:
   type: list
   elements: dict
 point:
-  description: The record of the point, or its pin.
-  returned: with O(state) V(sealed), V(pinned) or V(unpinned)
+  description: The record of the point, its pin, or the marks of its releases.
+  returned: with O(state) V(sealed), V(pinned), V(unpinned), V(good) or V(bad)
   type: dict
 removed:
   description: The points that were removed and why.
@@ -152,7 +157,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pointstate import
 def main() -> None:
     spec = run_argument_spec()
     spec.update(
-        state={"type": "str", "choices": ["sealed", "pinned", "unpinned", "absent", "pruned"], "default": "sealed"},
+        state={"type": "str", "choices": ["sealed", "pinned", "unpinned", "good", "bad", "absent", "pruned"], "default": "sealed"},
         version={"type": "raw"},
         expected={"type": "dict"},
         inventory_host={"type": "str"},
@@ -163,6 +168,7 @@ def main() -> None:
         reason={"type": "str"},
         healthy={"type": "bool"},
         why={"type": "str"},
+        releases={"type": "list", "elements": "str"},
         keep_count={"type": "int"},
         keep_days={"type": "int"},
         live={"type": "list", "elements": "str", "default": []},
@@ -174,6 +180,8 @@ def main() -> None:
             ("state", "sealed", ["version", "expected"]),
             ("state", "pinned", ["version"]),
             ("state", "unpinned", ["version"]),
+            ("state", "good", ["version", "releases", "who", "why"]),
+            ("state", "bad", ["version", "releases", "who", "why"]),
             ("state", "absent", ["version"]),
             ("state", "pruned", ["keep_count", "keep_days"], True),
         ],

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
+
 VERBS = ("backup", "prepare", "hold", "flip", "flip_carried", "undo", "undo_carried", "stop", "start", "complete")
 # Verbs that change what customers meet; the others happen beside the live system.
 ACTING = ("backup", "hold", "flip", "undo", "stop", "start", "complete")
@@ -77,24 +79,56 @@ def run_report(
         "from": _from(found) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
         "outage_ms": outage(found, _journals(hostvars, gate["hosts"])),
+        "health": health_text(hostvars, gate["hosts"], components or gate["components"], "healthy" if intent == "backup" else "verify"),
         "seconds": datetime.datetime.now(datetime.timezone.utc).timestamp() - float(gate.get("started") or 0),
         "who": gate.get("who"),
         "reason": reason,
         "run_id": gate.get("run_id"),
         "hosts": {host: {name: _row(results, lost.get(host)) for name, results in parts.items()} for host, parts in found.items()},
         "rows": rows,
+        "gone": _gone(found),
         "msg": "; ".join(f"{host}: {text}" for host, text in failure.items()),
         "next": _next(gate, outcome, intent, lost, sick, rows),
     }
+    if intent == "verify":
+        verdict = health(hostvars, gate["hosts"], components or gate["components"], "verify")
+        report["outcome"] = {True: "healthy", False: "sick", None: "unchecked"}[verdict["healthy"]]
+        report["hosts"] = {host: {name: {"did": text} for name, text in told.items()} for host, told in verdict["parts"].items()}
+        report["from"] = report["to"] = None
+    if intent == "backup" and outcome == "done" and report["health"] != "yes":
+        report["next"] = [
+            f"This point is not a good release; latest passes it over. Go back to it by name: -e version={gate.get('version')}"
+        ]
     if intent == "undo":
         report["from"], report["to"] = gate.get("version"), "before it"
     return report
 
 
+def health_text(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Sequence[str], verb: str) -> str | None:
+    """What a table says of health; None where the run did not come to ask."""
+    names = list(hosts)
+    if not any(f"rollback_{component}_{verb}" in hostvars[host] for host in names for component in components):
+        return None
+    return str(health(hostvars, names, components, verb)["text"])
+
+
+def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], outcome: str = "failed") -> str:
+    """The one sentence that a failed run ends with: where every host is now, and each reason once."""
+    lost = lost_hosts(hostvars, gate["hosts"])
+    where = {
+        "undone": "every host is back at the version it had",
+        "lost": f"{', '.join(lost)} could not go back (repair: undo.yml)",
+    }.get(outcome)
+    reasons = [*_each(hostvars, gate["hosts"], "transaction_failure").values(), *lost.values()]
+    why = "; ".join(dict.fromkeys(reasons)) or "the same on another host"
+    return f"It failed{f', and {where}' if where else ' before anything live was touched'}: {why}"
+
+
 def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], system: str, intent: str, holds: bool) -> dict[str, t.Any]:
     """What ``plan_table`` takes."""
     found = answers(hostvars, gate["hosts"], gate["components"])
-    staging, outages, rows = [], [], {}
+    estimates: list[dict[str, t.Any]] = []
+    rows: dict[str, t.Any] = {}
     hosts: dict[str, dict[str, t.Any]] = {}
     for host, parts in found.items():
         for name, results in parts.items():
@@ -103,32 +137,75 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
             if at_version(prepared):
                 plan = [f"is at {gate['version']} already"]
             hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
-            estimate = prepared.get("estimate") or {}
-            staging += [estimate["staging_seconds"]] if estimate.get("staging_seconds") is not None else []
-            outages += [estimate["outage_ms"]] if estimate.get("outage_ms") is not None else []
-            rows.update(_newer(prepared))
+            estimates += [prepared["estimate"]] if prepared.get("estimate") else []
+            rows.update(_foreseen(prepared))
     held = [(host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items()
             if holds and (results.get("prepare") or {}).get("preflight") is not None]  # fmt: skip
     for host, name, prepared in held:
         # Beside a database flip the release does not start beside the old one: nothing may write meanwhile.
         lines = [text for text in hosts[host][name]["plan"] if "(no outage)" not in text]
         hosts[host][name]["plan"] = ["answer 503 with Retry-After from before the databases flip until the release runs", *lines]
-    if held:
-        outages = [
-            max(outages or [0]) + 1000 * (2 + max(float(prepared["preflight"].get("seconds") or 0) for host, name, prepared in held))
-        ]
+    made_of = _outage_parts(estimates, [prepared for host, name, prepared in held])
+    staging = [each["staging_seconds"] for each in estimates if each.get("staging_seconds") is not None]
     return {
         "system": system,
         "intent": intent,
         "from": _from(found),
         "to": gate.get("version"),
         "staging_seconds": max(staging) if staging else None,
-        "outage_ms": max(outages) if outages else None,
+        "staging_is_least": any(each.get("staging_is_least") for each in estimates),
+        "outage_ms": round(1000 * sum(seconds for seconds, what in made_of), 1) if made_of else None,
+        "outage_parts": made_of if len(made_of) > 1 else [],
         "hosts": hosts,
         "rows": rows,
         "skipped": gate.get("passed_over") or [],
         "warnings": gate.get("warnings") or [],
     }
+
+
+ANSWERS = 2.0  # seconds until a release that runs has answered its probes often enough, where it is not measured before
+
+
+def _outage_parts(estimates: t.Sequence[t.Mapping[str, t.Any]], held: t.Sequence[t.Mapping[str, t.Any]]) -> list[tuple[float, str]]:
+    """What the outage will be made of, each part with its seconds. Hosts work at the same time, so the slowest counts."""
+    parts: list[tuple[float, str]] = []
+    flips = [each for each in estimates if each.get("outage_ms") is not None]
+    if flips:
+        slowest = max(flips, key=lambda each: float(each["outage_ms"]))
+        source = " (as the last one took)" if slowest.get("outage_is_measured") else " (none was measured on the host yet)"
+        parts.append((float(slowest["outage_ms"]) / 1000, f"flip{source if 'outage_is_measured' in slowest else ''}"))
+    if held:
+        recheck = max([float(each.get("recheck_seconds") or 0) for each in estimates] or [0.0])
+        parts += [(recheck, "last look at the restored databases")] if recheck else []
+        parts.append((max(float(each["preflight"].get("seconds") or 0) for each in held), "start of the release as in its preflight"))
+        parts.append((ANSWERS, "until it has answered its probes"))
+    return parts
+
+
+def _foreseen(prepared: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Rows newer than the point by ``database.table``, with what will happen to them where the component said it."""
+    rows: dict[str, t.Any] = dict(_newer(prepared))
+    databases = prepared.get("databases")
+    for database, entry in (databases if isinstance(databases, dict) else {}).items():
+        for table, planned in ((entry or {}).get("rows_planned") or {}).items():
+            rows[f"{database}.{table}"] = {"newer": planned["newer"], "carried": planned["carried"], "left": planned["stays"]}
+    return rows
+
+
+def _gone(found: Answers) -> list[dict[str, t.Any]]:
+    """Rows that were only in databases that complete dropped."""
+    return [
+        {
+            "table": f"{each.get('database')}.{table}",
+            "rows": f"at most {number}" if table in (each.get("at_most") or []) else number,
+            "was_in": each.get("name"),
+        }
+        for parts in found.values()
+        for results in parts.values()
+        for each in (results.get("complete") or {}).get("dropped") or []
+        if isinstance(each, dict)
+        for table, number in (each.get("only_there") or {}).items()
+    ]
 
 
 def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:

@@ -229,12 +229,12 @@ def _heading(title: str, facts: t.Sequence[tuple[str, t.Any]], width: int) -> li
     return lines
 
 
-def _rows_table(rows: dict[str, t.Any], width: int) -> list[str]:
+def _rows_table(rows: dict[str, t.Any], width: int, planned: bool = False) -> list[str]:
     heads = [
         Column("TABLE", floor=16),
         Column("SINCE", right=True),
-        Column("CARRIED BACK", right=True),
-        Column("LEFT", right=True),
+        Column("WILL BE CARRIED BACK" if planned else "CARRIED BACK", right=True),
+        Column("STAYS IN KEPT" if planned else "LEFT", right=True),
         Column("LEFT IN", floor=12),
     ]
     cells = []
@@ -254,6 +254,9 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         "undone": "UNDONE",
         "failed": "FAILED",
         "stopped": "STOPPED",
+        "healthy": "HEALTHY",
+        "unchecked": "NOT CHECKED",
+        "sick": "NOT HEALTHY",
         "lost": "HOSTS LEFT BEHIND",
     }.get(str(result.get("outcome")), str(result.get("outcome") or "?"))
     versions = " -> ".join(clean(result[key]) for key in ("from", "to") if result.get(key))
@@ -269,6 +272,10 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         ("message", result.get("msg")),
     ]
     lines = _heading(title, facts, width)
+    if result.get("health"):  # never cut: it says which probe failed and with what
+        place = 2 if versions else 1
+        told = wrap(str(result["health"]), width, " " * 13)
+        lines[place:place] = [f"  {'healthy:':<11}{told[0].strip()}", *told[1:]]
     cells = []
     for host, parts in sorted((result.get("hosts") or {}).items()):
         for name, part in sorted(parts.items()):
@@ -284,6 +291,10 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         lines += ["", *["  " + line for line in table(heads, cells, width - 2)]]
     if result.get("rows"):
         lines += ["", "  Rows written or changed since the point:", *_rows_table(result["rows"], width)]
+    if result.get("gone"):
+        heads = [Column("TABLE", floor=16), Column("ROWS", right=True), Column("WERE ONLY IN", floor=12)]
+        cells = [[entry["table"], entry["rows"], entry["was_in"]] for entry in result["gone"]]
+        lines += ["", "  Rows that are gone with what was dropped:", *["  " + line for line in table(heads, cells, width - 2)]]
     for text in result.get("next") or []:
         lines += ["", *wrap(text, width, "  ")]
     return "\n".join(lines)
@@ -297,11 +308,16 @@ def plan_table(plan: dict[str, t.Any], width: int = WIDTH) -> str:
         ("version", f"{clean(plan.get('from') or '?')} -> {clean(plan.get('to') or '?')}"),
         (
             "staging",
-            None if plan.get("staging_seconds") is None else f"about {duration_text(plan['staging_seconds'])}, beside the live system",
+            None
+            if plan.get("staging_seconds") is None
+            else f"{'at least' if plan.get('staging_is_least') else 'about'} {duration_text(plan['staging_seconds'])}, beside the live system",
         ),
         ("outage", None if outage is None else f"about {duration_text(outage / 1000)}"),
     ]
     lines = _heading(title, facts, width)
+    parts = [f"{duration_text(seconds)} {what}" for seconds, what in plan.get("outage_parts") or []]
+    if parts:
+        lines += wrap(f"made of {', '.join(parts)}", width, " " * 13)
     blockers = [
         (host, name, text)
         for host, parts in sorted((plan.get("hosts") or {}).items())
@@ -318,7 +334,7 @@ def plan_table(plan: dict[str, t.Any], width: int = WIDTH) -> str:
             for text in part.get("plan") or ["nothing to do"]:
                 lines += [line if index == 0 else "  " + line for index, line in enumerate(wrap(f"- {text}", width - 2, "    "))]
     if plan.get("rows"):
-        lines += ["", "  Rows written or changed since the point:", *_rows_table(plan["rows"], width)]
+        lines += ["", "  Rows written or changed since the point:", *_rows_table(plan["rows"], width, planned=True)]
     if plan.get("skipped"):
         lines += ["", "  Points passed over:"]
         for item in plan["skipped"]:

@@ -14,7 +14,14 @@ from tests.e2e.harness import GOOD, NEXT, World, differences
 from tests.e2e.test_kinds import closed
 from tests.lab.node import ROOT
 
-COMMON: dict[str, t.Any] = {"version": "2.4.0", "label": "blue", "output": "/var/log", "corruption": True, "takeover": "x", "who": "www-data"}
+COMMON: dict[str, t.Any] = {
+    "version": "2.4.0",
+    "label": "blue",
+    "output": "/var/log",
+    "corruption": True,
+    "takeover": "x",
+    "who": "www-data",
+}
 
 
 def test_variables_of_an_inventory_are_no_words(deployed: World) -> None:

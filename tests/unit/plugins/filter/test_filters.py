@@ -60,7 +60,6 @@ def test_merge_resolve_show() -> None:
     assert FILTERS["resolve_point"](points, "latest", "application", {})["version"] == "p1"
     assert FILTERS["points_rows"](points, ["p1"], "2023-12-02T12:00:00.000000Z")[0]["age"] == "24 h"
     assert "* live now" in FILTERS["points_table"](points, ["p1"])
-    assert FILTERS["release_marks"](["r2"], ["r1"], True)[1] == {"release": "r2", "status": "bad", "why": "left by a rollback"}
     assert json.loads(json.dumps(points)) == points
 
 

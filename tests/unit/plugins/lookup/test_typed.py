@@ -51,7 +51,12 @@ def shown(folder: pathlib.Path, *more: str, inventory: t.Mapping[str, t.Any] = I
     done = subprocess.run(
         [ansible_playbook(), "play.yml", "-i", "hosts.yml", *more],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "playbooks/collections"), "LC_ALL": "C.UTF-8"},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "playbooks/collections"),
+            "LC_ALL": "C.UTF-8",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

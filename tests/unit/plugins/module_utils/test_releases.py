@@ -112,3 +112,17 @@ def test_the_file(tmp_path: pathlib.Path) -> None:
         pathlib.Path(registry_path(paths)).write_text(damaged)
         with pytest.raises(RollbackError, match="damaged"):
             load_releases(paths)
+
+
+@pytest.mark.parametrize(
+    ("left", "entered", "bad"), [("good", "bad", []), ("good", "good", ["r3"]), ("bad", "bad", ["r3"]), (None, "bad", ["r3"])]
+)
+def test_the_way_forward_is_no_verdict_on_what_it_leaves(left: str | None, entered: str, bad: list[str]) -> None:
+    known: Registry = {"r1": {"status": entered}, **({"r3": {"status": left}} if left else {})}
+    marks = release_marks(["r3"], ["r1"], True, "rollback", None, known)
+    assert [item["release"] for item in marks if item["status"] == "bad"] == bad
+
+
+def test_a_refused_mark_names_the_command_that_overrules() -> None:
+    unused, refused = mark_good(BAD, "r2", who="juma")
+    assert refused is not None and "rollback_points.yml -e good=r2 -e reason=<why>" in refused

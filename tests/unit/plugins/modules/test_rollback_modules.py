@@ -88,6 +88,21 @@ def test_pin_and_unpin_quartets(call: Call, paths: Paths) -> None:
         assert call(rollback_point, **args)["changed"] is False
 
 
+def test_a_person_marks_a_release_quartet(call: Call, paths: Paths) -> None:
+    component(paths, "v1")
+    for state in ("bad", "good", "bad"):  # the last word counts, whatever was known before
+        args = {"state": state, "version": "v1", "releases": ["r1"], "who": "amina", "why": "the network"}
+        before = tree(paths)
+        assert call(rollback_point, check=True, **args)["changed"] is True
+        assert {name: what for name, what in tree(paths).items() if what} == {name: what for name, what in before.items() if what}
+        real = call(rollback_point, **args)
+        assert real["changed"] is True and [step["step"] for step in real["steps"]] == ["mark"]
+        entry = real["point"]["r1"]
+        assert (entry["status"], entry["who"], entry["why"], entry["version"]) == (state, "amina", "the network", "v1")
+        assert call(rollback_point, **args)["changed"] is False
+    assert [entry["status"] for entry in entry["history"]] == ["bad", "good"]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -99,6 +114,9 @@ def test_pin_and_unpin_quartets(call: Call, paths: Paths) -> None:
         ({"version": "v9", "expected": EXPECTED}, "point v9 does not exist"),
         ({"version": "v1"}, "expected"),
         ({"state": "pinned"}, "version"),
+        ({"state": "good", "version": "v1", "who": "amina", "why": "x"}, "releases"),
+        ({"state": "bad", "version": "v1", "who": "amina", "releases": ["r1"]}, "why"),
+        ({"state": "bad", "version": "v1", "who": "amina", "why": "x", "releases": []}, "names no release"),
         ({"state": "pruned"}, "keep_count, keep_days"),
         ({"state": "pruned", "keep_count": 0}, "keep_count must be at least 1"),
         ({"state": "pinned", "version": "v9"}, "point v9 does not exist"),
