@@ -66,8 +66,10 @@ EXAMPLES = r"""
       - name: payments
         url: http://localhost:5000/health/payments
         expect_json:
-          - path: providers[*].ok
-            equals: true
+          - path: providers.mpesa.status
+            equals: operational
+          - path: providers.stripe.status
+            equals: operational
       - name: payments table
         type: sql
         login_host: localhost

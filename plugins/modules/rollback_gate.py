@@ -14,6 +14,7 @@ author:
 description:
   - Runs once, on the controller, before anything is touched. It changes nothing.
   - It refuses a version that is not text, extra variables that nothing would read, components that no role serves,
+    words that a playbook around ours sets (they count only as extra variables; those of an inventory are named in RV(warnings)),
     a C(--limit) to a part of the system, a point that is unknown or incomplete, and a lock that somebody alive holds.
     Each refusal says what was found, what was expected and what to type next.
   - It needs the result of M(payops.rollback.rollback_run_info) on every host, registered as C(transaction_info).
@@ -36,9 +37,9 @@ options:
   intent:
     description:
       - What the run is for.
+      - With V(points) and V(verify), which only look, just the command is checked, and only RV(hosts), RV(members) and RV(components) are returned.
     type: str
     required: true
-      - With V(points) and V(verify), which only look, just the command is checked, and only RV(hosts), RV(members) and RV(components) are returned.
     choices: [full, database, application, backup, undo, complete, emergency, recover, points, verify]
   components:
     description:

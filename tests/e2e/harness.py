@@ -217,7 +217,7 @@ class World(System):
         """Run a playbook to its end; ``words`` are extra variables, of their own type."""
         done = subprocess.run(
             self.argv(playbook, *more, **words),
-            cwd=ROOT,
+            cwd=self.root,
             env=self.env(fault),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -496,11 +496,19 @@ QUICK: dict[str, t.Any] = {
 }
 
 
+AnyWorld = t.TypeVar("AnyWorld", bound=World)
+
+
 def make_world(*app_hosts: str) -> t.Iterator[World]:
+    yield from play_in(lambda folder: World(folder, app_hosts))
+
+
+def play_in(make: t.Callable[[pathlib.Path], AnyWorld]) -> t.Iterator[AnyWorld]:
+    """Build the world that ``make`` gives for a new folder; clear it away after."""
     # Short, for PM2's sockets, and not below pytest's own folders, which the database server's user cannot enter.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-e2e-"))
     folder.rmdir()
-    world = World(folder, app_hosts)
+    world = make(folder)
     try:
         try:
             world.build()

@@ -29,6 +29,8 @@ class Pm2Home:
         self.program = program or install_pm2()
         self.home = pathlib.Path(home) if home is not None else pathlib.Path(tempfile.mkdtemp(prefix="payops-pm2-"))
         self.home.mkdir(parents=True, exist_ok=True)
+        # In front of every command; `setpriv ...` makes the daemon another user's.
+        self.prefix: tuple[str, ...] = ()
 
     @property
     def bin(self) -> str:
@@ -54,7 +56,7 @@ class Pm2Home:
     ) -> subprocess.CompletedProcess[str]:
         """Run one pm2 command."""
         done = subprocess.run(
-            [self.bin, *args], cwd=cwd or "/", env=self.env(env), capture_output=True, text=True, timeout=timeout, check=False
+            [*self.prefix, self.bin, *args], cwd=cwd or "/", env=self.env(env), capture_output=True, text=True, timeout=timeout, check=False
         )
         if check and done.returncode != 0:
             raise Pm2Error(f"pm2 {' '.join(args)} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
