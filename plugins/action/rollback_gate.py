@@ -87,11 +87,8 @@ class ActionModule(ActionBase):
             }
         told = {host: hostvars[host].get("transaction_info") or {} for host in playing}
         infos: Infos = {host: info for host, info in told.items() if "runs" in info}  # an unreachable host has a result, too
-        silent = [host for host in playing if host not in infos]
-        if silent and args["intent"] != "emergency":
-            raise RollbackError(
-                f"Host {', '.join(silent)} did not answer, so it would be left behind. Bring it back, then run the same command again."
-            )
+        if args["intent"] != "emergency":  # that one waits for nobody
+            _gate.check_answers(playing, infos, task_vars["ansible_play_hosts"])
         result: dict[str, t.Any] = {
             "now": now(),
             "hosts": playing,

@@ -130,6 +130,16 @@ def check_limit(hosts: t.Iterable[str], playing: t.Iterable[str], allow_partial:
     return taking_part
 
 
+def check_answers(playing: t.Sequence[str], answered: t.Container[str], active: t.Container[str]) -> None:
+    """Every host has answered, and none failed in a play before: it would be left behind at another version."""
+    silent = [host for host in playing if host not in answered or host not in active]
+    if silent:
+        raise RollbackError(
+            f"Host {', '.join(silent)} did not answer, or failed before, so it would be left behind at another version; this run touched nothing. "
+            "Repair it and run the same command again, or leave it out with --limit and -e allow_partial=true."
+        )
+
+
 def run_id_of(identity: dict[str, t.Any], intent: str, version: str) -> str:
     """Eight hexadecimal digits, the same for every task of one ansible-playbook process and intent."""
     text = "|".join(str(identity[key]) for key in sorted(identity)) + f"|{intent}|{version}"

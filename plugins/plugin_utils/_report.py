@@ -58,6 +58,18 @@ def lost_hosts(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> dict[
     return lost
 
 
+def not_stopped(found: Answers) -> dict[str, dict[str, str]]:
+    """host -> component -> why an emergency did not stop it: it may still take payments."""
+    running: dict[str, dict[str, str]] = {}
+    for host, parts in found.items():
+        for name, results in parts.items():
+            stop = results.get("stop")
+            if stop is None or stop.get("failed") or stop.get("unreachable"):
+                why = "nobody came to stop it" if stop is None else str(stop.get("msg") or "it did not say why")
+                running.setdefault(host, {})[name] = why
+    return running
+
+
 def run_report(
     hostvars: t.Mapping[str, t.Any],
     gate: t.Mapping[str, t.Any],
@@ -71,11 +83,12 @@ def run_report(
     found = answers(hostvars, gate["hosts"], components or gate["components"])
     failure, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "unhealthy"))
     lost = lost_hosts(hostvars, gate["hosts"])
+    running = not_stopped(found) if outcome == "stopped" else {}
     rows = rows_of(found, "undo" if outcome in ("undone", "lost", "failed") or intent == "undo" else "flip")
     report: dict[str, t.Any] = {
         "system": system,
         "intent": intent,
-        "outcome": outcome,
+        "outcome": "not_stopped" if running else outcome,
         "from": _from(found) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
         "outage_ms": outage(found, _journals(hostvars, gate["hosts"])),
@@ -88,8 +101,11 @@ def run_report(
         "rows": rows,
         "gone": _gone(found),
         "msg": "; ".join(f"{host}: {text}" for host, text in failure.items()),
-        "next": _next(gate, outcome, intent, lost, sick, rows),
+        "next": _next(gate, outcome, intent, lost, sick, rows, running),
     }
+    for host, names in running.items():
+        for name, why in names.items():
+            report["hosts"][host][name]["did"] = f"NOT STOPPED: {why}"
     if intent == "verify":
         verdict = health(hostvars, gate["hosts"], components or gate["components"], "verify")
         report["outcome"] = {True: "healthy", False: "sick", None: "unchecked"}[verdict["healthy"]]
@@ -118,6 +134,7 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
     where = {
         "undone": "every host is back at the version it had",
         "lost": f"{', '.join(lost)} could not go back (repair: undo.yml)",
+        "not_started": "not everything that was stopped runs again (repair what is named here, then recover.yml again)",
     }.get(outcome)
     reasons = [*_each(hostvars, gate["hosts"], "transaction_failure").values(), *lost.values()]
     why = "; ".join(dict.fromkeys(reasons)) or "the same on another host"
@@ -331,7 +348,13 @@ def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
 
 
 def _next(
-    gate: t.Mapping[str, t.Any], outcome: str, intent: str, lost: dict[str, str], sick: dict[str, str], rows: dict[str, t.Any]
+    gate: t.Mapping[str, t.Any],
+    outcome: str,
+    intent: str,
+    lost: dict[str, str],
+    sick: dict[str, str],
+    rows: dict[str, t.Any],
+    running: t.Mapping[str, t.Mapping[str, str]] | None = None,
 ) -> list[str]:
     inventory = f" -i {gate['inventory']}" if gate.get("inventory") else ""
     if lost:
@@ -346,8 +369,13 @@ def _next(
         texts.append(f"Take it back: ansible-playbook undo.yml{inventory}")
         texts.append(f"It was right; drop what was replaced: ansible-playbook complete.yml{inventory}")
     if outcome == "stopped":
-        texts.append(f"Everything is stopped. Go on with: ansible-playbook rollback_full.yml{inventory} -e version=<point>")
-        texts.append(f"Or start again what was stopped: ansible-playbook recover.yml{inventory}")
+        where = "; ".join(f"{', '.join(names)} on {host}" for host, names in (running or {}).items())
+        if where:
+            texts.append(f"NOT STOPPED: {where}. It may still take payments. Type the same command again, or stop it there by hand.")
+        texts.append(
+            f"{'Then go' if where else 'Everything is stopped. Go'} on with: ansible-playbook rollback_full.yml{inventory} -e version=<point>"
+        )
+        texts.append(f"To start again what was stopped: ansible-playbook recover.yml{inventory}")
     return texts
 
 

@@ -254,6 +254,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         "undone": "UNDONE",
         "failed": "FAILED",
         "stopped": "STOPPED",
+        "not_stopped": "NOT ALL STOPPED",
         "healthy": "HEALTHY",
         "unchecked": "NOT CHECKED",
         "sick": "NOT HEALTHY",

@@ -80,6 +80,15 @@ def test_a_limit_to_a_part_must_be_said_aloud() -> None:
         _gate.check_limit(["a"], ["bystander"], True)
 
 
+def test_a_host_that_was_lost_on_the_way_is_not_left_behind() -> None:
+    """What a play before (an emergency stop) failed on takes no part in the next play, but belongs to the system all the same."""
+    _gate.check_answers(["a", "b"], {"a": {}, "b": {}}, ["a", "b"])
+    with pytest.raises(RollbackError, match="Host b did not answer"):
+        _gate.check_answers(["a", "b"], {"a": {}}, ["a", "b"])
+    with pytest.raises(RollbackError, match="Host a, b did not answer, or failed before"):
+        _gate.check_answers(["a", "b"], {"a": {}}, ["b"])
+
+
 def _run(run: str, since: int, intent: str, outcome: str | None) -> dict[str, t.Any]:
     return {"run": run, "since": f"2026-01-01T00:00:{since:02d}Z", "intent": intent, "outcome": outcome, "version": "v"}
 

@@ -156,6 +156,25 @@ def test_a_host_that_stopped_answering_is_left_behind() -> None:
     assert _report.lost_hosts(hostvars, GATE["hosts"]) == {"app1": "no disk"}
 
 
+def test_an_emergency_says_what_it_did_not_stop() -> None:
+    """A host that did not answer, and one that refused: everything else is stopped, which must not read as everything."""
+    stopped = system(db={"stop": {"msg": "closed"}}, app={"stop": {"msg": "stopped"}})
+    report = _report.run_report(stopped, GATE, "stopped", "kejayangu", "emergency")
+    assert report["outcome"] == "stopped" and report["next"][0].startswith("Everything is stopped. Go on with: ansible-playbook")
+    for app, why in (({}, "nobody came to stop it"), ({"stop": {"failed": True, "msg": "no pm2"}}, "no pm2")):
+        report = _report.run_report(system(db={"stop": {"msg": "closed"}}, app=app), GATE, "stopped", "kejayangu", "emergency")
+        assert report["outcome"] == "not_stopped"
+        assert report["hosts"]["app1"]["pm2"]["did"] == f"NOT STOPPED: {why}"
+        assert report["hosts"]["db1"]["postgresql"]["did"] == "closed"
+        assert report["next"][0].startswith("NOT STOPPED: pm2 on app1. It may still take payments.")
+        assert not [text for text in report["next"] if "Everything" in text]
+
+
+def test_a_recover_that_failed_does_not_say_that_nothing_was_touched() -> None:
+    sentence = _report.failed_sentence(system(), {"hosts": []}, "not_started")
+    assert sentence.startswith("It failed, and not everything that was stopped runs again") and "before anything" not in sentence
+
+
 def test_a_good_end_says_how_to_take_it_back_and_what_was_left() -> None:
     db = {"prepare": {"databases": {"shop": {"rows_since": {"public.carts": 5}}}}, "flip": {"kept": {"shop": "k"}, "msg": "flipped"}}
     report = _report.run_report(system(db), GATE, "done", "kejayangu", "full")

@@ -1,0 +1,44 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The order of the transaction's tasks where only the order keeps a promise."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+import yaml
+
+TASKS = pathlib.Path(__file__).resolve().parents[2] / "roles" / "transaction" / "tasks"
+
+
+def tasks(name: str) -> list[dict[str, t.Any]]:
+    return t.cast("list[dict[str, t.Any]]", yaml.safe_load((TASKS / name).read_text(encoding="utf-8")))
+
+
+def verbs(task: dict[str, t.Any]) -> list[str]:
+    """The verbs that a task or a block plays."""
+    inside = [verb for part in ("block", "rescue", "always") for each in task.get(part, []) for verb in verbs(each)]
+    own = (task.get("vars") or {}).get("transaction_verb")
+    return [*([own] if own else []), *inside]
+
+
+@pytest.mark.parametrize("name", ["go_back.yml", "undo_only.yml"])
+def test_a_host_says_that_it_answers_only_after_it_has_gone_back(name: str) -> None:
+    """Whoever stops answering in between runs no rescue: had it said so before, it would count as gone back."""
+    order = tasks(name)
+    undo = next(number for number, task in enumerate(order) if "undo" in verbs(task))
+    said = [number for number, task in enumerate(order) if "transaction_answers" in (task.get("ansible.builtin.set_fact") or {})]
+    assert said == [undo + 1]
+    assert order[undo]["any_errors_fatal"] is False, "one host that cannot go back would stop the others"
+    assert order[undo]["rescue"]
+
+
+@pytest.mark.parametrize("name", ["main.yml", "emergency.yml", "emergency_report.yml", "points.yml", "verify_only.yml"])
+def test_every_way_in_leaves_bystanders_out_first_and_checks_the_command_before_it_acts(name: str) -> None:
+    order = tasks(name)
+    assert order[0]["ansible.builtin.import_tasks"] == "members.yml"
+    if name in ("points.yml", "verify_only.yml"):
+        assert "payops.rollback.rollback_gate" in order[1]
