@@ -86,28 +86,28 @@ options:
             type: str
             required: true
 
-          equals:
+          equals: &equals
             description:
               - The value. V(true) is not V(1), and the text V("200") is not the number V(200).
             type: raw
-          in:
+          in: &in
             description:
               - The values of which it must be one.
             type: list
             elements: raw
-          min:
+          min: &min
             description:
               - It must be a number and at least this.
             type: float
-          max:
+          max: &max
             description:
               - It must be a number and at most this.
             type: float
-          matches:
+          matches: &matches
             description:
               - A regular expression that must match somewhere in it. Anchor it with V(^) and V($) to match all of it.
             type: str
-          exists:
+          exists: &exists
             description:
               - V(true) if it only needs to be there, V(false) if it must be absent.
             type: bool
@@ -124,31 +124,12 @@ options:
             type: str
             required: true
 
-          equals:
-            description:
-              - The value. V(true) is not V(1), and the text V("200") is not the number V(200).
-            type: raw
-          in:
-            description:
-              - The values of which it must be one.
-            type: list
-            elements: raw
-          min:
-            description:
-              - It must be a number and at least this.
-            type: float
-          max:
-            description:
-              - It must be a number and at most this.
-            type: float
-          matches:
-            description:
-              - A regular expression that must match somewhere in it. Anchor it with V(^) and V($) to match all of it.
-            type: str
-          exists:
-            description:
-              - V(true) if it only needs to be there, V(false) if it must be absent.
-            type: bool
+          equals: *equals
+          in: *in
+          min: *min
+          max: *max
+          matches: *matches
+          exists: *exists
 
       expect_body:
         description:

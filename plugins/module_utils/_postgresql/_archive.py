@@ -132,8 +132,8 @@ class _Reader:
         return int.from_bytes(self.take(count), "little")
 
 
-def walk_zstd(path: str) -> tuple[None, bytes]:
-    """Every frame and block of a zstd file is there (RFC 8878, section 3.1)."""
+def _walk(path: str, frame: t.Callable[[_Reader, int], None]) -> tuple[None, bytes]:
+    """Every frame of a compressed file, each read by ``frame`` after its magic number. Frames to be skipped are the same in both formats."""
     reader = _Reader(path)
     try:
         frames = 0
@@ -142,56 +142,55 @@ def walk_zstd(path: str) -> tuple[None, bytes]:
             if 0x184D2A50 <= magic <= 0x184D2A5F:
                 reader.skip(reader.number(4))
                 continue
-            if magic != 0xFD2FB528:
-                raise Damaged("a part of it is no zstd frame")
-            descriptor = reader.number(1)
-            single = descriptor >> 5 & 1
-            content = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
-            reader.skip((0 if single else 1) + (0, 1, 2, 4)[descriptor & 3] + content)
-            last = 0
-            while not last:
-                header = reader.number(3)
-                last, kind, size = header & 1, header >> 1 & 3, header >> 3
-                if kind == 3:
-                    raise Damaged("a block of it is of an unknown kind")
-                reader.skip(1 if kind == 1 else size)
-            reader.skip(4 if descriptor & 4 else 0)
+            frame(reader, magic)
             frames += 1
         if not frames:
             raise Damaged("it is empty")
     finally:
         reader.handle.close()
     return None, b""
+
+
+def walk_zstd(path: str) -> tuple[None, bytes]:
+    """Every frame and block of a zstd file is there (RFC 8878, section 3.1)."""
+    return _walk(path, _zstd_frame)
+
+
+def _zstd_frame(reader: _Reader, magic: int) -> None:
+    if magic != 0xFD2FB528:
+        raise Damaged("a part of it is no zstd frame")
+    descriptor = reader.number(1)
+    single = descriptor >> 5 & 1
+    content = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
+    reader.skip((0 if single else 1) + (0, 1, 2, 4)[descriptor & 3] + content)
+    last = 0
+    while not last:
+        header = reader.number(3)
+        last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        if kind == 3:
+            raise Damaged("a block of it is of an unknown kind")
+        reader.skip(1 if kind == 1 else size)
+    reader.skip(4 if descriptor & 4 else 0)
 
 
 def walk_lz4(path: str) -> tuple[None, bytes]:
     """Every frame and block of an lz4 file is there, and each frame has its end mark."""
-    reader = _Reader(path)
-    try:
-        frames = 0
-        while reader.at < reader.size:
-            magic = reader.number(4)
-            if 0x184D2A50 <= magic <= 0x184D2A5F:
-                reader.skip(reader.number(4))
-                continue
-            if magic != 0x184D2204:
-                raise Damaged("a part of it is no lz4 frame")
-            flags = reader.number(1)
-            if flags >> 6 != 1:
-                raise Damaged("a frame of it has an unknown version")
-            reader.skip(1 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0) + 1)
-            while True:
-                size = reader.number(4)
-                if size == 0:
-                    break
-                reader.skip((size & 0x7FFFFFFF) + (4 if flags & 16 else 0))
-            reader.skip(4 if flags & 4 else 0)
-            frames += 1
-        if not frames:
-            raise Damaged("it is empty")
-    finally:
-        reader.handle.close()
-    return None, b""
+    return _walk(path, _lz4_frame)
+
+
+def _lz4_frame(reader: _Reader, magic: int) -> None:
+    if magic != 0x184D2204:
+        raise Damaged("a part of it is no lz4 frame")
+    flags = reader.number(1)
+    if flags >> 6 != 1:
+        raise Damaged("a frame of it has an unknown version")
+    reader.skip(1 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0) + 1)
+    while True:
+        size = reader.number(4)
+        if size == 0:
+            break
+        reader.skip((size & 0x7FFFFFFF) + (4 if flags & 16 else 0))
+    reader.skip(4 if flags & 4 else 0)
 
 
 DECODERS: dict[str, t.Callable[[str], tuple[t.Any, bytes]]] = {
