@@ -106,6 +106,85 @@ options:
         count as work to do, see RV(databases).
     type: bool
     default: false
+  poolers:
+    description:
+      - The pgbouncers in front of the databases. Each is told to C(PAUSE) before the flip and to C(RESUME) after the flip was checked, also
+        for O(state=previous). Their clients wait for about 0.1 seconds and see no error; without this, connections that a pooler holds
+        break, and it may refuse new ones for its C(server_login_retry).
+      - A client that is in the middle of its transaction is waited for, at most O(poolers[].pause_timeout). Then everything is resumed,
+        nothing was changed, and the message says who held it.
+      - A process of its own resumes when the module is killed meanwhile. What is paused still, after a power cut, the next run
+        resumes first of all. It must name the same poolers.
+      - Poolers of another make cannot be paused in this way and do not belong here.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host:
+        description: The pooler's host, or the folder of its socket.
+        type: str
+        default: 127.0.0.1
+      port:
+        description: The pooler's port.
+        type: int
+        default: 6432
+      user:
+        description: A user of its C(admin_users). One of its C(stats_users) may not pause.
+        type: str
+        required: true
+      password:
+        description: The password of O(poolers[].user).
+        type: str
+      dbname:
+        description: The name of its console.
+        type: str
+        default: pgbouncer
+      databases:
+        description:
+          - Entries of its C([databases]) to pause. By default all whose database is in O(databases), whatever clients call them.
+        type: list
+        elements: str
+        default: []
+      pause_timeout:
+        description: For how many seconds to wait until clients have ended their transactions.
+        type: float
+        default: 5
+      ssl_mode:
+        description: How TLS is negotiated with the pooler, as in libpq.
+        type: str
+        choices: [allow, disable, prefer, require, verify-ca, verify-full]
+        default: prefer
+      ca_cert:
+        description: The file with the certificate authorities that the pooler's certificate is checked against.
+        type: path
+  application_logins:
+    description:
+      - Logins that applications use. Each is tried before anything flips, in the database that has the name and in the staged one.
+      - A login that would not get in after the flip is an obstacle, for example because of a missing C(CONNECT) in the point, a password that is
+        not the server's, or a rule in C(pg_hba.conf). A rule that merely does not know the staged name is none, because the production name stays.
+      - Logins that are in use and are not declared here are named in RV(notes).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      user:
+        description: The role.
+        type: str
+        required: true
+      password:
+        description: Its password.
+        type: str
+      host:
+        description: The host that the application connects to, a pooler included. O(login_host) if not given.
+        type: str
+      port:
+        description: The port that the application connects to. O(login_port) if not given.
+        type: int
+      databases:
+        description: Those of O(databases) that it uses. All if not given.
+        type: list
+        elements: str
+        default: []
   allow_plain_sql:
     description:
       - Accept a plain SQL dump, which is a program that somebody wrote and not data that can be compared with anything.
@@ -153,6 +232,24 @@ EXAMPLES = r"""
     version: "20231201_120000"
     state: live
     login_unix_socket: /var/run/postgresql
+
+- name: Flip behind a pooler, after the application's login was tried
+  payops.rollback.pg_restore:
+    store: /var/lib/payops-rollback
+    system: kejayangu
+    databases: [kejayangu_payments]
+    version: "20231201_120000"
+    state: live
+    login_unix_socket: /var/run/postgresql
+    poolers:
+      - host: 127.0.0.1
+        user: pgbouncer_admin
+        password: "{{ vault_pgbouncer_password }}"
+    application_logins:
+      - user: payments_app
+        password: "{{ vault_payments_app_password }}"
+        host: 127.0.0.1
+        port: 6432
 
 - name: It was a mistake
   payops.rollback.pg_restore:
@@ -225,8 +322,13 @@ estimate:
   returned: when something is to be restored
   type: dict
 outage_ms:
-  description: For how long the production names could not be connected to, as this module saw it.
+  description:
+    - For how long the production names could not be connected to, as this module saw it. With O(poolers) at least RV(paused_ms).
   returned: when databases flipped
+  type: float
+paused_ms:
+  description: For how long clients of the poolers waited at most, transactions that had to end first included.
+  returned: when databases flipped behind O(poolers)
   type: float
 kept:
   description: Production name and the name under which the replaced database was kept.
@@ -258,6 +360,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import postgresql_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._entry import restore
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._logins import argument_spec as application_logins
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._pooler import argument_spec as poolers
 
 
 def argument_spec() -> dict[str, dict]:
@@ -276,6 +380,8 @@ def argument_spec() -> dict[str, dict]:
         "skip_entries": {"type": "list", "elements": "str", "default": []},
         "undo_run": {"type": "list", "elements": "str"},
         "count_newer": {"type": "bool", "default": True},
+        **poolers(),
+        **application_logins(),
         "allow_plain_sql": {"type": "bool", "default": False},
         "legacy_path": {"type": "path", "aliases": ["plain_sql"]},
         "carries": {"type": "bool", "default": False},

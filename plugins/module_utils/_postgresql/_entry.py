@@ -61,6 +61,8 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
         plain_sql_roles=params["plain_sql_roles"],
         bin_dir=params["bin_dir"],
         local=is_local(params),
+        poolers=params["poolers"],
+        application_logins=params["application_logins"],
         carries=params["carries"],
     )
     state = params["state"]

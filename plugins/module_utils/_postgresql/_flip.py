@@ -12,7 +12,15 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _pending, _sequences, _stage, _state, _swap
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
+    _blockers,
+    _pending,
+    _pooler,
+    _sequences,
+    _stage,
+    _state,
+    _swap,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 
 if t.TYPE_CHECKING:
@@ -41,8 +49,9 @@ def forward(work: Restore, wanted: t.Sequence[str]) -> None:
             _blockers.logins(work.conn, work.report, found[name], staged[name].name)
     work.result["notes"] = work.report.notes
     moves = [_forward_move(work, found, name, staged[name], number) for number, name in enumerate(wanted)]
-    _swap_step(work, moves)
-    _postcheck(work, moves)
+    with _pooler.paused(work, [move.name for move in moves]) as connect:
+        _swap_step(work, moves, connect)
+        _postcheck(work, moves)
     remember(work, work.found())
     for move in moves:
         work.result["databases"][move.name].update(at_version=True, live_oid=move.in_oid, staged=None)
@@ -121,9 +130,9 @@ def _forward_move(work: Restore, found: t.Mapping[str, Database], name: str, sta
     return _swap.Move(name, out.oid if out is not None else None, kept, comment, staged.name, staged.oid, staged.marker.get("comment"))
 
 
-def _swap_step(work: Restore, moves: t.Sequence[_swap.Move]) -> None:
+def _swap_step(work: Restore, moves: t.Sequence[_swap.Move], connect: t.Callable[..., t.Any]) -> None:
     with work.run.step("swap", moves=[[move.name, move.out_oid, move.out_name, move.in_oid] for move in moves]) as learnt:
-        swapped = _swap.swap(work.server.connect, work.server.maintenance, moves, wait=work.options.terminate_wait)
+        swapped = _swap.swap(connect, work.server.maintenance, moves, wait=work.options.terminate_wait)
         learnt["outage_ms"] = swapped.outage_ms
         learnt["attempts"] = swapped.attempts
     work.result["outage_ms"] = swapped.outage_ms
@@ -234,6 +243,7 @@ def back(work: Restore) -> dict[str, t.Any]:
         _blockers.server_level(work.conn, work.report, creating=False)
         for name in outs:
             _blockers.outgoing(work.conn, work.report, found[name], work.options.accept_replication, flipping=True)
+        _pooler.preflight(work, list(outs))
     work.stop_if_blocked()
     work.result["plan"] += [f"{name}: give the name back to {kept.name}." for name, kept in outs.items()]
     if outs and work.acting:
@@ -297,8 +307,9 @@ def _back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[str, D
                 kept.marker.get("comment"),
             )  # fmt: skip
         )
-    _swap_step(work, moves)
-    _postcheck_back(work, moves)
+    with _pooler.paused(work, [move.name for move in moves]) as connect:
+        _swap_step(work, moves, connect)
+        _postcheck_back(work, moves)
     with work.run.step("remember"):
         before = {name: kept.marker.get("before") for name, kept in outs.items()}
         _state.save_live(work.paths, before)

@@ -10,7 +10,16 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _pending, _plain, _programs, _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
+    _blockers,
+    _logins,
+    _pending,
+    _plain,
+    _pooler,
+    _programs,
+    _stage,
+    _state,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import COMPONENT, Database, Window
 
 if t.TYPE_CHECKING:
@@ -51,6 +60,10 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
             what = f"The point of {name} has settings of role {role} in that database, which role {work.server.user} may not set."
             work.report.block("role_setting", name, what, f'As superuser: GRANT "{role}" TO "{work.server.user}".')
         _blockers.host_rules(work.conn, work.report, name, _state.staged_name(name, work.mark))
+        if work.server.is_superuser:  # others cannot read the rules, which is told once
+            _blockers.host_rules(work.conn, work.report, name, _state.kept_name(name, work.mark))
+    _pooler.preflight(work, [name for name in wanted if name in found])
+    _logins.preflight(work, found, wanted)
     if not all(work.usable_staged(found, name) for name in wanted):
         _blockers.disk(work.conn, work.report, sizes, work.options.local)
 
@@ -81,6 +94,7 @@ def plan(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]
             seconds += size / rate
     work.result["estimate"] = {"staging_seconds": round(seconds, 1), "outage_ms": GUESSED_OUTAGE_MS}
     lines.append(f"Restoring and comparing takes about {seconds:.0f} s beside the live databases; the flip interrupts for about 0.1 s.")
+    lines += _pooler.remarks(work, found, wanted)
 
 
 def waiting(work: Restore, found: t.Mapping[str, Database], name: str) -> dict[str, t.Any]:

@@ -20,10 +20,12 @@ from ansible_collections.payops.rollback.plugins.module_utils._points import loa
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
     _connection,
+    _logins,
     _manifest,
     _plain,
     _plain_point,
     _plan,
+    _pooler,
     _programs,
     _stage,
     _state,
@@ -36,9 +38,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import Server
 
 DISK_FULL = "53100"
-STAGED = ("recover", "points", "preflight", "create", "load", "analyze", "compare", "seal")
-LIVE = ("recheck", "sequences", "swap", "postcheck", "remember")
-PREVIOUS = ("recover", "preflight", "sequences", "swap", "postcheck", "remember", "drop")
+STAGED = ("recover", "points", "preflight", "create", "load", "analyze", "compare", "seal", "logins")
+LIVE = ("recheck", "sequences", "drain", "swap", "postcheck", "resume", "remember")
+PREVIOUS = ("recover", "preflight", "sequences", "drain", "swap", "postcheck", "resume", "remember", "drop")
 COMPLETE = ("recover", "preflight", "drop")
 STEPS: dict[str, tuple[str, ...]] = {"staged": STAGED, "live": STAGED + LIVE, "previous": PREVIOUS, "complete": COMPLETE}
 
@@ -63,6 +65,8 @@ class Options(t.NamedTuple):
     plain_sql_roles: t.Mapping[str, str] = {}
     bin_dir: str | None = None
     local: bool = True
+    poolers: t.Sequence[t.Mapping[str, t.Any]] = ()
+    application_logins: t.Sequence[t.Mapping[str, t.Any]] = ()
     carries: bool = False
 
 
@@ -89,6 +93,8 @@ class Restore:
         self.digests: dict[str, str] = {}
         self.reused: list[str] = []
         self.plain: _plain.Looked | None = None
+        self.poolers = _pooler.declared(options.poolers)
+        self.logins = _logins.Logins(options.application_logins)
         server.maintenance_besides(self.names)
         self.conn = server.connect()
         if self.acting:
@@ -101,7 +107,8 @@ class Restore:
 
     def recover(self) -> None:
         with self.run.step("recover") as learnt:
-            said = _state.recover(self.conn, self.paths, self.names, self.acting)
+            said = _pooler.recover(self)  # first of all: somebody may be waiting behind one
+            said += _state.recover(self.conn, self.paths, self.names, self.acting)
             said += _plain.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
             learnt["recovered"] = said
             self.actions += said
@@ -315,6 +322,7 @@ class Restore:
             begun = time.monotonic()
             self._make(new)
             self._measured(new, time.monotonic() - begun)
+        _logins.staged(self, wanted)
         found = self.found()
         for name in wanted:
             usable = self.usable_staged(found, name)
