@@ -57,7 +57,7 @@ def inventory(tmp_path: pathlib.Path) -> pathlib.Path:
       ansible_remote_tmp: {tmp_path}/remote
       rollback_system: packaged
       rollback_store: {tmp_path}/store
-      rollback_components: []
+      rollback_components: [postgresql]
 """
     )
     return path
