@@ -111,6 +111,7 @@ def run_report(
         report["outcome"] = {True: "healthy", False: "sick", None: "unchecked"}[verdict["healthy"]]
         report["hosts"] = {host: {name: {"did": text} for name, text in told.items()} for host, told in verdict["parts"].items()}
         report["from"] = report["to"] = None
+        report["next"] = []  # the line on health has said it
     if intent == "backup" and outcome == "done" and report["health"] != "yes":
         report["next"] = [
             f"This point is not a good release; latest passes it over. Go back to it by name: -e version={gate.get('version')}"

@@ -103,6 +103,10 @@ def test_verify_says_what_was_checked() -> None:
     text = _tables.run_table(report)
     assert text.startswith("HEALTHY: verify of demo") and "healthy:   yes" in text
     assert "2 probe(s) succeeded: api, port" in text and "4 check(s), 0 failed." in text
+    sick = {"transaction_unhealthy": "said above"}
+    assert "said above" not in _tables.run_table(
+        _report.run_report({**hosts(SICK), "db1": {**hosts(SICK)["db1"], **sick}}, GATE, "verified", "demo", "verify")
+    )
     for result, title in ((SICK, "NOT HEALTHY: "), (PORT, "NOT CHECKED: ")):
         assert _tables.run_table(_report.run_report(hosts(result), GATE, "verified", "demo", "verify")).startswith(title)
 
