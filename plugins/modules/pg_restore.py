@@ -21,11 +21,13 @@ extends_documentation_fragment:
   - payops.rollback.attributes.actiongroup
   - payops.rollback.run
   - payops.rollback.postgresql
+  - payops.rollback.ledgers
 attributes:
   check_mode:
     support: full
     details:
-      - Shows the plan with rows newer than the point, differences of the schema, every blocker, and estimates of time.
+      - Shows the plan with rows newer than the point and what will happen to them, differences of the schema, every blocker, and estimates of time.
+      - To look into a replaced database, which is closed, it is opened for the moment of one login, also in check mode.
   diff_mode:
     support: full
   idempotent:
@@ -41,7 +43,8 @@ options:
       - With V(previous) the databases that a flip replaced have their names back, and what the flip had brought is kept. Without a flip
         the staged databases are dropped.
         Inside a run its own flip is undone, inside a run opened for an undo that of the run it took over, otherwise the newest one.
-      - With V(complete) no kept and no staged database is left. This gives up what they hold.
+      - With V(complete) no database is left that any flip or undo replaced, and no staged one. This gives up what they hold. Before that the rows
+        are counted that are only there; a database whose rows cannot be counted is not dropped. In check mode only that.
     type: str
     choices: [staged, live, previous, complete]
     default: live
@@ -100,12 +103,6 @@ options:
         its tables (1 second for 1.6 GB). Turn it off where an application waits for the flip; the count of O(state=staged) remains.
     type: bool
     default: true
-  carries:
-    description:
-      - Whether M(payops.rollback.pg_carry_back) follows on the flip. Then rows that an interrupted run left in the database that it replaced
-        count as work to do, see RV(databases).
-    type: bool
-    default: false
   poolers:
     description:
       - The pgbouncers in front of the databases. Each is told to C(PAUSE) before the flip and to C(RESUME) after the flip was checked, also
@@ -296,6 +293,10 @@ databases:
     rows_waiting:
       description: Rows per table there that are newer than the point. Only counted with O(state=staged) outside check mode.
       type: dict
+    rows_planned:
+      description: For tables with newer rows, how many (RV(ignore:newer)), how many of them will be carried back (RV(ignore:carried)) and how many
+        stay in the kept database (RV(ignore:stays)), each as a number or a range such as V(3-5), and whether it is a ledger.
+      type: dict
     to_carry:
       description: Whether there is something to carry back, although the database may be at the version.
       type: bool
@@ -318,9 +319,32 @@ notes:
   type: list
   elements: str
 estimate:
-  description: Seconds of staging and milliseconds of interruption that are to be expected.
+  description: What is to be expected, from the size that the point recorded and what this host has measured.
   returned: when something is to be restored
   type: dict
+  contains:
+    staging_seconds:
+      description: Seconds of restoring and comparing beside the live databases.
+      type: float
+    staging_is_least:
+      description: Whether that is a lower bound, because the point is older than the record of its size.
+      type: bool
+    outage_ms:
+      description: Milliseconds of interruption by the flip itself.
+      type: float
+    outage_is_measured:
+      description: Whether that is what the last flip on this host took.
+      type: bool
+    sessions:
+      description: Open sessions that the flip ends.
+      type: int
+    recheck_seconds:
+      description: Seconds of the last look at the restored databases, for which held applications wait, too.
+      type: float
+attempts:
+  description: How many attempts the renames took.
+  returned: when databases flipped
+  type: int
 outage_ms:
   description:
     - For how long the production names could not be connected to, as this module saw it. With O(poolers) at least RV(paused_ms).
@@ -339,10 +363,42 @@ sequences:
   returned: when databases flipped
   type: dict
 dropped:
-  description: Databases that were dropped.
+  description: Databases that were dropped, or would be in check mode.
   returned: with O(state=complete)
   type: list
   elements: dict
+  contains:
+    database:
+      description: The production name that it was made for.
+      type: str
+    name:
+      description: Its name.
+      type: str
+    oid:
+      description: Its OID.
+      type: int
+    bytes:
+      description: Its size.
+      type: int
+    kind:
+      description: V(kept) if a flip replaced it, V(undone) if an undo did, V(staged) if it never was live.
+      type: str
+    run:
+      description: The run that replaced or restored it.
+      type: str
+    version:
+      description: The point of that run.
+      type: str
+    at:
+      description: When that was.
+      type: str
+    only_there:
+      description: Rows per table that the live database does not hold in the same form. C(large objects) are told by their number.
+      type: dict
+    at_most:
+      description: Tables of which that number is an upper bound, because they are too large to be compared without a common history.
+      type: list
+      elements: str
 actions:
   description: What was done, in sentences.
   returned: always
@@ -360,6 +416,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import postgresql_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._entry import restore
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledgers import ledger_option
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._logins import argument_spec as application_logins
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._pooler import argument_spec as poolers
 
@@ -380,11 +437,11 @@ def argument_spec() -> dict[str, dict]:
         "skip_entries": {"type": "list", "elements": "str", "default": []},
         "undo_run": {"type": "list", "elements": "str"},
         "count_newer": {"type": "bool", "default": True},
+        "ledgers": ledger_option(),
         **poolers(),
         **application_logins(),
         "allow_plain_sql": {"type": "bool", "default": False},
         "legacy_path": {"type": "path", "aliases": ["plain_sql"]},
-        "carries": {"type": "bool", "default": False},
         "plain_sql_sha256": {"type": "str"},
         "plain_sql_roles": {"type": "dict", "default": {}},
     }

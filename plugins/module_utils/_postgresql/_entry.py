@@ -61,9 +61,9 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
         plain_sql_roles=params["plain_sql_roles"],
         bin_dir=params["bin_dir"],
         local=is_local(params),
+        ledgers=params["ledgers"] or [],
         poolers=params["poolers"],
         application_logins=params["application_logins"],
-        carries=params["carries"],
     )
     state = params["state"]
     with connect_of(module) as server, run_of(module, _state.COMPONENT, _restore.STEPS[state]) as run:
@@ -88,6 +88,8 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
 
 def carry_back(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    if params["ledgers"] is None:
+        raise RollbackError("ledgers is missing. Name the tables whose rows are carried back.")
     with connect_of(module) as server, run_of(module, _carry_back.COMPONENT, _carry_back.STEPS) as run:
         with readable_errors("carrying rows back"):
             work = _carry_back.CarryBack(

@@ -2,24 +2,25 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is PRIVATE to the collection: it may change without notice.
-"""What surrounds the swap, forward and back, and the end of it: dropping what was kept."""
+"""What surrounds the swap, forward and back."""
 
 from __future__ import annotations
 
-import datetime
 import os
+import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
-    _pending,
+    _estimate,
     _pooler,
     _sequences,
     _stage,
     _state,
     _swap,
+    _usage,
 )
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 
@@ -31,6 +32,7 @@ if t.TYPE_CHECKING:
 
 
 def forward(work: Restore, wanted: t.Sequence[str]) -> None:
+    begun = time.monotonic()
     found = work.found()
     staged: dict[str, Database] = {}
     for name in wanted:
@@ -40,9 +42,7 @@ def forward(work: Restore, wanted: t.Sequence[str]) -> None:
         staged[name] = usable
     _recheck(work, staged)
     with work.run.step("sequences") as learnt:
-        learnt["sequences"] = {
-            name: _push(work, name, staged[name], _recorded(work, found, name), _age(work, found, name)) for name in wanted if name in found
-        }
+        learnt["sequences"] = {name: _push(work, found, name, staged[name]) for name in wanted if name in found}
     work.result["sequences"] = learnt["sequences"]
     for name in wanted:
         if name in found:
@@ -53,6 +53,7 @@ def forward(work: Restore, wanted: t.Sequence[str]) -> None:
         _swap_step(work, moves, connect)
         _postcheck(work, moves)
     remember(work, work.found())
+    _estimate.learn(work, wanted, begun)
     for move in moves:
         work.result["databases"][move.name].update(at_version=True, live_oid=move.in_oid, staged=None)
         if move.out_oid is not None:
@@ -83,34 +84,17 @@ def _recheck(work: Restore, staged: t.Mapping[str, Database]) -> None:
             )
 
 
-def _recorded(work: Restore, found: t.Mapping[str, Database], name: str) -> dict[str, int | None]:
-    """Where the sequences stood in the point, if the live database is the one that the point was taken of."""
-    if work.since(found, name)[0] is None:
-        return {}
-    return {
-        _sequences.label(each["schema"], each["sequence"]): each["last_value"] if each["is_called"] else None
-        for each in work.manifests[name]["sequences"].values()
-    }
-
-
-def _age(work: Restore, found: t.Mapping[str, Database], name: str) -> float:
-    """Seconds since the point, or since the flip that made the live database."""
-    record = work.record(found, name)
-    text = str(record["at"] if record else work.point["created"])
-    try:
-        then = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
-    except ValueError:
-        return 0.0
-    return (datetime.datetime.now(datetime.timezone.utc) - then).total_seconds()
-
-
-def _push(work: Restore, name: str, incoming: Database, then: t.Mapping[str, int | None], seconds: float) -> dict[str, t.Any]:
+def _push(work: Restore, found: t.Mapping[str, Database], name: str, incoming: Database) -> dict[str, t.Any]:
     """Set the incoming database's sequences past those in use."""
     with _stage.session_on(work.conn, work.server, name) as inside:
         live = _sequences.read(inside)
+    days = _usage.a_day(work, found, name, live)
     with Window(work.conn, work.server.connect, incoming, read_only=False) as inside:
-        planned = _sequences.plan(live, _sequences.read(inside), work.options.sequence_margin, then, seconds)
+        mine = _sequences.read(inside)
+        planned = _sequences.plan(live, mine, work.options.sequence_margin, days)
         _sequences.apply(inside, planned)
+    values = {label: planned[label]["to"] if label in planned else each.value for label, each in mine.items()}
+    _usage.remember(work, found, incoming, values, days)
     return planned
 
 
@@ -135,7 +119,7 @@ def _swap_step(work: Restore, moves: t.Sequence[_swap.Move], connect: t.Callable
         swapped = _swap.swap(connect, work.server.maintenance, moves, wait=work.options.terminate_wait)
         learnt["outage_ms"] = swapped.outage_ms
         learnt["attempts"] = swapped.attempts
-    work.result["outage_ms"] = swapped.outage_ms
+    work.result.update(outage_ms=swapped.outage_ms, attempts=swapped.attempts)
 
 
 def _postcheck(work: Restore, moves: t.Sequence[_swap.Move]) -> None:
@@ -286,7 +270,7 @@ def to_undo(found: t.Mapping[str, Database], name: str, runs: t.Container[str] |
 
 def _back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[str, Database]) -> None:
     with work.run.step("sequences") as learnt:
-        learnt["sequences"] = {name: _push(work, name, kept, {}, 0.0) for name, kept in outs.items()}
+        learnt["sequences"] = {name: _push(work, found, name, kept) for name, kept in outs.items()}
     work.result["sequences"] = learnt["sequences"]
     moves = []
     for number, (name, kept) in enumerate(outs.items()):
@@ -347,61 +331,3 @@ def _drop_own_staged(work: Restore, runs: t.Container[str] | None, undone: bool)
         learnt["dropped"] = dropped
     work.actions += [f"dropped the staged database {name}" for name in dropped]
     return dropped
-
-
-# -- the end ----------------------------------------------------------------------------------------------------------
-
-
-def complete(work: Restore) -> dict[str, t.Any]:
-    """Drop what flips and undos replaced. The one step that gives rows up, so it is never part of another."""
-    found = work.found()
-    doomed = [each for name in work.names for each in _state.ours(found, name)]
-    with work.run.step("preflight"):
-        for each in doomed:
-            _attached(work, each)
-        for name in work.names:
-            for source in _pending.owed(work.paths, found, name, work.run.run_id):
-                _never_carried(work, source.database)
-    work.stop_if_blocked()
-    told = []
-    with work.run.step("drop") as learnt:
-        for each in doomed:
-            size = int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (each.oid,)) or 0)
-            told.append(
-                {"database": each.marker["database"], "name": each.name, "oid": each.oid, "bytes": size, "kind": each.marker.get("kind")}
-            )
-            work.actions.append(f"dropped {each.name} ({each.marker.get('kind')}, {size >> 20} MiB)")
-            if work.acting:
-                _state.drop(work.conn, each)
-        learnt["dropped"] = told
-    for name in work.names:
-        work.result["databases"][name] = {"live_oid": found[name].oid if name in found else None, "staged": None, "kept": None}
-    work.result.update(dropped=told, changed=work.result["changed"] or bool(told))
-    work.result["msg"] = (
-        f"{'Dropped' if work.acting else 'Would drop'} {', '.join(each['name'] for each in told)}."
-        if told
-        else "Nothing is kept or staged."
-    )
-    return work.result
-
-
-def _never_carried(work: Restore, database: Database) -> None:
-    run, version = _pending.actor(database), database.marker.get("version")
-    work.report.block(
-        "owed",
-        database.name,
-        f"Run {run} (point {version}) was interrupted before it carried rows back out of {database.name}; dropping it would lose them.",
-        f"Finish that with rollback_full.yml -e version={version}, or take it back with undo.yml; then complete.",
-    )
-
-
-def _attached(work: Restore, database: Database) -> None:
-    """DROP DATABASE silently drops replication slots with it; refuse while anything still belongs to the database."""
-    advice = "Drop it yourself if it is not needed any more, then complete again."
-    query = "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE database = %s"
-    for (slot,) in _state.rows(work.conn, query, (database.name,)):
-        work.report.block("slot", database.name, f"{database.name} has the logical replication slot {slot!r}.", advice)
-    for (subscription,) in _state.rows(work.conn, "SELECT subname FROM pg_catalog.pg_subscription WHERE subdbid = %s", (database.oid,)):
-        work.report.block("subscription", database.name, f"{database.name} has the subscription {subscription!r}.", advice)
-    for (gid,) in _state.rows(work.conn, "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = %s", (database.name,)):
-        work.report.block("prepared", database.name, f"{database.name} has the prepared transaction {gid!r}.", advice)

@@ -54,6 +54,7 @@ def complete(work: Restore) -> dict[str, t.Any]:
         learnt["only_there"] = {name: {table: number.rows for table, number in tables.items()} for name, tables in own.items() if tables}
     told = [_told(work, each, own[each.name]) for each in doomed]
     work.result["plan"] += [_sentence(each) for each in told]
+    work.result["plan"] += [f"BLOCKED: {each['what']} {each['do']}" for each in work.report.blockers]
     work.stop_if_blocked()
     with work.run.step("drop") as learnt:
         for each in doomed:

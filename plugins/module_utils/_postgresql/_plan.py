@@ -9,9 +9,10 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
+    _estimate,
+    _ledgers,
     _logins,
     _pending,
     _plain,
@@ -20,13 +21,10 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
     _stage,
     _state,
 )
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import COMPONENT, Database, Window
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._restore import Restore
-
-GUESSED_RATE = 40 << 20  # bytes of database restored and compared per second, until a run has measured it
-GUESSED_OUTAGE_MS = 120
 
 
 def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
@@ -54,7 +52,8 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
         if name in found:
             _blockers.outgoing(work.conn, work.report, found[name], work.options.accept_replication, flipping=False)
         space = work.manifests[name]["properties"].get("tablespace") or "pg_default"
-        sizes[space] = sizes.get(space, 0) + _size(work, found, name, needs.size)
+        if work.usable_staged(found, name) is None:
+            sizes[space] = sizes.get(space, 0) + _estimate.sizes(work, [name])[name].bytes
         _blockers.incoming(work.conn, work.report, name, needs)
         for role in _stage.unsettable(work.conn, work.manifests[name]):
             what = f"The point of {name} has settings of role {role} in that database, which role {work.server.user} may not set."
@@ -64,36 +63,23 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
             _blockers.host_rules(work.conn, work.report, name, _state.kept_name(name, work.mark))
     _pooler.preflight(work, [name for name in wanted if name in found])
     _logins.preflight(work, found, wanted)
-    if not all(work.usable_staged(found, name) for name in wanted):
-        _blockers.disk(work.conn, work.report, sizes, work.options.local)
-
-
-def _size(work: Restore, found: t.Mapping[str, Database], name: str, then: int) -> int:
-    """Bytes that the restored database will take: as many as it had, or has now where the point does not say it."""
-    live = _state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) if name in found else 0
-    return max(then or int(live or 0), work.plain.size if work.plain is not None else 0)
+    _ledgers.check(work, found, wanted)
+    _blockers.disk(work.conn, work.report, sizes, work.options.local)
 
 
 def plan(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
     lines = work.result["plan"]
-    rate = int((read_json(work.paths.state(COMPONENT), {}) or {}).get("rate") or GUESSED_RATE)
-    seconds = 0.0
     for name in wanted:
         told = work.result["databases"][name]
         lines.append(
             f"{name}: restore point {work.options.version} of {work.point['created']} ({len(work.manifests[name]['tables'])} tables)."
         )
-        for table, number in sorted(told["rows_since"].items()):
-            lines.append(f"{name}: {table} has {number} row(s) newer than the point; they stay in the kept database.")
+        lines += _ledgers.plan(work, name)
         for table, number in sorted(told["rows_gone"].items()):
             lines.append(f"{name}: {table} has lost or changed {number} row(s) of the point; they come back.")
         for difference in told.get("catalogue_differences", [])[:20]:
             lines.append(f"{name}: the live schema differs from the point: {difference}")
-        if name in found and told["staged"] is None:
-            size = int(_state.one(work.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (found[name].oid,)) or 0)
-            seconds += size / rate
-    work.result["estimate"] = {"staging_seconds": round(seconds, 1), "outage_ms": GUESSED_OUTAGE_MS}
-    lines.append(f"Restoring and comparing takes about {seconds:.0f} s beside the live databases; the flip interrupts for about 0.1 s.")
+    lines += _estimate.tell(work, found, wanted)
     lines += _pooler.remarks(work, found, wanted)
 
 
@@ -101,7 +87,7 @@ def waiting(work: Restore, found: t.Mapping[str, Database], name: str) -> dict[s
     """What an interrupted run replaced and nobody has carried on: where it is, and how many rows of each table are newer than the point."""
     sources = _pending.owed(work.paths, found, name, work.run.run_id)
     told: dict[str, t.Any] = {"waits_in": [each.database.name for each in sources], "rows_waiting": {}}
-    told["to_carry"] = bool(sources) and work.options.carries
+    told["to_carry"] = bool(sources) and bool(work.ledgers)
     manifest = work.manifests[name]
     if work.state == "staged" and work.acting and manifest.get("known", True):  # reading it means to open it for a moment
         for each in sources:

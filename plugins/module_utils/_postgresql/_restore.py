@@ -15,11 +15,12 @@ import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, read_json, sha256_bytes
+from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, sha256_bytes
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
     _connection,
+    _ledgers,
     _logins,
     _manifest,
     _plain,
@@ -41,7 +42,7 @@ DISK_FULL = "53100"
 STAGED = ("recover", "points", "preflight", "create", "load", "analyze", "compare", "seal", "logins")
 LIVE = ("recheck", "sequences", "drain", "swap", "postcheck", "resume", "remember")
 PREVIOUS = ("recover", "preflight", "sequences", "drain", "swap", "postcheck", "resume", "remember", "drop")
-COMPLETE = ("recover", "preflight", "drop")
+COMPLETE = ("recover", "preflight", "count", "drop")
 STEPS: dict[str, tuple[str, ...]] = {"staged": STAGED, "live": STAGED + LIVE, "previous": PREVIOUS, "complete": COMPLETE}
 
 
@@ -65,9 +66,9 @@ class Options(t.NamedTuple):
     plain_sql_roles: t.Mapping[str, str] = {}
     bin_dir: str | None = None
     local: bool = True
+    ledgers: t.Sequence[t.Mapping[str, t.Any]] = ()
     poolers: t.Sequence[t.Mapping[str, t.Any]] = ()
     application_logins: t.Sequence[t.Mapping[str, t.Any]] = ()
-    carries: bool = False
 
 
 class Restore:
@@ -93,6 +94,7 @@ class Restore:
         self.digests: dict[str, str] = {}
         self.reused: list[str] = []
         self.plain: _plain.Looked | None = None
+        self.ledgers = _ledgers.parse_ledgers(self.names, options.ledgers)
         self.poolers = _pooler.declared(options.poolers)
         self.logins = _logins.Logins(options.application_logins)
         server.maintenance_besides(self.names)
@@ -246,6 +248,7 @@ class Restore:
     def staged(self) -> dict[str, t.Any]:
         found = self.begin()
         wanted = self.not_yet(found)
+        _ledgers.before_carrying(self, found, wanted)
         if wanted:
             self.stage(found, wanted)
         self.finish(wanted, "staged")
@@ -322,6 +325,8 @@ class Restore:
             begun = time.monotonic()
             self._make(new)
             self._measured(new, time.monotonic() - begun)
+            if self.plain is not None:
+                _ledgers.require_known(self)
         _logins.staged(self, wanted)
         found = self.found()
         for name in wanted:
@@ -401,8 +406,7 @@ class Restore:
         oids = [self.usable_staged(found, name) for name in new]
         size = sum(int(_state.one(self.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (each.oid,)) or 0) for each in oids if each)
         if size and seconds > 0:
-            value = read_json(self.paths.state(COMPONENT), {})
-            _state.write_json(self.paths.state(COMPONENT), {**value, "rate": int(size / seconds), "staging": []}, self.paths.file_mode)
+            _state.update(self.paths, {"rate": int(size / seconds), "staging": []})
 
     # -- live ---------------------------------------------------------------------------------------------------------
 
@@ -411,6 +415,7 @@ class Restore:
 
         found = self.begin()
         wanted = self.not_yet(found)
+        _ledgers.before_carrying(self, found, wanted)
         if wanted:
             self.stage(found, wanted)
             if self.acting:
@@ -430,7 +435,7 @@ class Restore:
         return _flip.back(self)
 
     def complete(self) -> dict[str, t.Any]:
-        from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _flip
+        from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _given_up
 
         self.recover()
-        return _flip.complete(self)
+        return _given_up.complete(self)

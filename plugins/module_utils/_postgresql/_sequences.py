@@ -93,12 +93,12 @@ def a_day(live: Sequence, then: int | None, seconds: float) -> int:
 
 
 def plan(
-    live: t.Mapping[str, Sequence], mine: t.Mapping[str, Sequence], margin: int, then: t.Mapping[str, int | None], seconds: float
+    live: t.Mapping[str, Sequence], mine: t.Mapping[str, Sequence], margin: int, days: t.Mapping[str, int]
 ) -> dict[str, dict[str, t.Any]]:
-    """What to set: {sequence: {live, from, to}} for those in both databases."""
+    """What to set: {sequence: {live, from, to}} for those in both databases. ``days`` are the numbers that a day uses of each."""
     found: dict[str, dict[str, t.Any]] = {}
     for name in sorted(set(live) & set(mine)):
-        wanted = target(live[name], mine[name], margin, a_day(live[name], then.get(name), seconds))
+        wanted = target(live[name], mine[name], margin, days.get(name, 0))
         if wanted is not None:
             found[name] = {"live": live[name].value, "from": mine[name].value, "to": wanted}
     return found

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -186,3 +187,15 @@ def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", json.loads(out))
     except ValueError:
         raise AssertionError(f"the module ended with {process.returncode}:\n{out}\n{err}") from None
+
+
+def forge(shop: Shop, change: t.Callable[[dict[str, t.Any]], None]) -> None:
+    """Another manifest under the point, with right checksums: what a point of another server or of another day holds."""
+    folder = shop.store / "shop" / shop.version / "postgresql"
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest["facts"])
+    data = (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    sums = (folder / "MANIFEST.sha256").read_text(encoding="utf-8")
+    old = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_bytes(data)
+    (folder / "MANIFEST.sha256").write_text(sums.replace(old, hashlib.sha256(data).hexdigest()), encoding="utf-8")

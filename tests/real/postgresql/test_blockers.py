@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import pathlib
 import shutil
 import time
@@ -19,7 +17,7 @@ from tests.lab import ports
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Role, Roles
 
-from .restore_helpers import Shop
+from .restore_helpers import Shop, forge
 
 
 @pytest.fixture
@@ -132,18 +130,6 @@ def test_a_role_that_is_gone(shop: Shop) -> None:
     assert codes(shop, version="with_role") == ["role"]
 
 
-def forge(shop: Shop, change: t.Callable[[dict[str, t.Any]], None]) -> None:
-    """Another manifest under the point, with right checksums: what a point of another server or of another day holds."""
-    folder = shop.store / "shop" / shop.version / "postgresql"
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    change(manifest["facts"])
-    data = (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-    sums = (folder / "MANIFEST.sha256").read_text(encoding="utf-8")
-    old = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_bytes(data)
-    (folder / "MANIFEST.sha256").write_text(sums.replace(old, hashlib.sha256(data).hexdigest()), encoding="utf-8")
-
-
 def test_a_point_of_another_server(shop: Shop) -> None:
     forge(shop, lambda facts: facts.update(system_identifier="1"))
     assert codes(shop) == ["foreign"]
@@ -153,6 +139,14 @@ def test_a_point_of_another_server(shop: Shop) -> None:
 def test_a_point_of_a_newer_server(shop: Shop) -> None:
     forge(shop, lambda facts: facts.update(server_major=99))
     assert codes(shop) == ["major"]
+    said = shop.refused("pg_restore", state="live", version=shop.version)["msg"]
+    assert f"Point {shop.version} is of PostgreSQL 99; this server is {shop.cluster.major}." in said
+
+
+def test_a_point_of_an_older_server_is_restored(shop: Shop) -> None:
+    forge(shop, lambda facts: facts.update(server_major=13, server_version="13.1", server_version_num=130001))
+    assert shop.run("pg_restore", check=True, state="live", version=shop.version)["blockers"] == []
+    assert shop.restore("live")["changed"]
 
 
 def test_extensions_and_tablespaces_that_the_server_lacks(shop: Shop) -> None:

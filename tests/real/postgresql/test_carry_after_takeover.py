@@ -45,8 +45,8 @@ def roll_back(shop: Shop, run: str, version: str | None = None, carry: bool = Tr
     """Prepare, flip, carry back, as the role does; what prepare answered, and what was carried."""
     version = version or shop.version
     begin(shop, run, version=version)
-    told: dict[str, t.Any] = shop.restore("staged", run_id=run, version=version, carries=True)["databases"][shop.name]
-    told["flip"] = shop.restore("live", run_id=run, version=version, carries=True)
+    told: dict[str, t.Any] = shop.restore("staged", run_id=run, version=version, ledgers=LEDGERS)["databases"][shop.name]
+    told["flip"] = shop.restore("live", run_id=run, version=version, ledgers=LEDGERS)
     if carry:
         told["carried"] = shop.ok("pg_carry_back", ledgers=LEDGERS, run_id=run)
         end(shop, run, "done")
@@ -96,11 +96,11 @@ def test_the_next_run_to_another_point_carries_what_is_owed(shop: Shop) -> None:
 def test_a_run_that_goes_on_itself_knows_what_it_owes_and_what_not(shop: Shop) -> None:
     """rollback_database has nothing to flip any more then, so nothing else would bring it to carry."""
     roll_back(shop, "r1", carry=False)
-    told = shop.restore("staged", run_id="r1", carries=True)["databases"][shop.name]
+    told = shop.restore("staged", run_id="r1", ledgers=LEDGERS)["databases"][shop.name]
     assert told["at_version"] and told["to_carry"]
     assert not shop.restore("staged", run_id="r1")["databases"][shop.name]["to_carry"], "no ledgers, nothing to carry"
     shop.ok("pg_carry_back", ledgers=LEDGERS, run_id="r1")
-    assert not shop.restore("staged", run_id="r1", carries=True)["databases"][shop.name]["to_carry"]
+    assert not shop.restore("staged", run_id="r1", ledgers=LEDGERS)["databases"][shop.name]["to_carry"]
 
 
 def test_an_undo_that_was_interrupted_owes_too(shop: Shop) -> None:

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import json
 import pathlib
 import typing as t
 
 import pytest
 
-from tests.lab.postgres import Cluster
+from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Roles
 
-from .restore_helpers import Shop
+from .restore_helpers import Shop, forge
 
 
 @pytest.fixture(params=["superuser", "owner"])
@@ -136,7 +139,38 @@ def test_check_mode_shows_the_plan_and_changes_nothing(snapped: Shop) -> None:
     assert "relation public.later is here but was not expected" in text
     assert "Restoring and comparing takes about" in text
     assert result["estimate"]["outage_ms"] > 0
+    assert not result["estimate"]["staging_is_least"]
     assert sorted(shop.store.rglob("*")) == files, "check mode wrote into the store"
+
+
+def test_the_estimate_is_of_the_point_and_not_of_what_is_live(snapped: Shop) -> None:
+    """The disaster itself: what is live was emptied or is gone, and everything has to be restored all the same."""
+    shop = snapped
+    full = shop.run("pg_restore", check=True, state="live", version=shop.version)
+    shop.sql("TRUNCATE payments, idempotency_keys, audit, customers", shop.roles.owner)
+    empty = shop.run("pg_restore", check=True, state="live", version=shop.version)
+    assert empty["estimate"]["staging_seconds"] == full["estimate"]["staging_seconds"] > 0
+    shop.cluster.sql(f"ALTER DATABASE {ident(shop.name)} RENAME TO {ident(shop.name + '_lost')}")
+    gone = shop.run("pg_restore", check=True, state="live", version=shop.version)
+    assert gone["estimate"]["staging_seconds"] == full["estimate"]["staging_seconds"]
+    assert "Nothing has the production name now" in " ".join(gone["plan"])
+
+    forge(shop, lambda facts: facts["databases"][shop.name]["properties"].pop("size"))  # a point from before the size was recorded
+    old = shop.run("pg_restore", check=True, state="live", version=shop.version)
+    assert old["estimate"]["staging_is_least"] and "takes at least" in " ".join(old["plan"])
+    shop.restore("live")
+
+
+def test_the_estimate_of_the_outage_is_the_last_flips(snapped: Shop) -> None:
+    shop = snapped
+    with contextlib.closing(shop.cluster.connect(shop.name, **shop.roles.app.login())):
+        guess = shop.run("pg_restore", check=True, state="live", version=shop.version)
+    assert guess["estimate"]["sessions"] == 1 and not guess["estimate"]["outage_is_measured"]
+    assert "no flip was measured on this host yet" in " ".join(guess["plan"])
+    took = shop.restore("live")["outage_ms"]
+    plan = shop.run("pg_restore", check=True, state="live", version=shop.version, again=True)
+    assert plan["estimate"]["outage_ms"] == took and plan["estimate"]["outage_is_measured"]
+    assert "as the last flip on this host, which took 1 attempt)" in " ".join(plan["plan"])
 
 
 def test_a_migration_after_the_flip_means_restore_again(snapped: Shop) -> None:
@@ -158,6 +192,35 @@ def test_again_restores_once_more(snapped: Shop) -> None:
     assert result["changed"] and new not in shop.payments(shop.name)
     assert new in shop.payments(result["kept"][shop.name])
     shop.invariant({new})
+
+
+def used_for_an_hour(shop: Shop, numbers: int) -> int:
+    """What the files say after an hour in which the application drew so many numbers since the last flip; the last of them."""
+    path = shop.store / "shop" / ".run" / "postgresql.state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+    state["sequences"][str(shop.oid())]["at"] = then.strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+    path.write_text(json.dumps(state), encoding="utf-8")
+    return int(shop.sql("SELECT max(nextval('payments_id_seq')) FROM generate_series(1, %s)", values=(numbers,))[0][0])
+
+
+def test_an_undo_leaves_a_days_use_of_every_sequence_and_what_flips_moved_is_no_use(snapped: Shop) -> None:
+    shop = snapped
+    shop.restore("live")
+    last = used_for_an_hour(shop, 2000)
+    moved = shop.restore("previous")["sequences"][shop.name]
+    day = moved['"public"."payments_id_seq"']["to"] - last
+    assert 47_000 <= day <= 48_000, "2000 numbers an hour are 48,000 a day"
+    assert shop.pay() > last + 47_000
+
+    shop.restore("live", again=True)  # seconds later: no hour to measure, but a day's use is known; the jump itself is none
+    after = shop.pay()
+    moved = shop.restore("previous")["sequences"][shop.name]
+    assert 47_000 <= moved['"public"."payments_id_seq"']["to"] - after <= 48_000
+    for unused in range(3):
+        shop.restore("live", again=True)
+        used_for_an_hour(shop, 1)
+        assert shop.restore("previous")["sequences"][shop.name]['"public"."payments_id_seq"']["to"] < 2_000_000
 
 
 def test_two_points_and_undo_goes_back_one_flip_only(snapped: Shop) -> None:

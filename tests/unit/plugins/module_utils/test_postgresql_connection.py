@@ -213,3 +213,18 @@ def test_a_pooler_that_refuses_options_gets_none(monkeypatch: pytest.MonkeyPatch
         assert seen[1:] == ["", ""]
         made._facts = {"server_version_num": 180001}
         assert made.program_env()["PGOPTIONS"] == "", "a program would be refused, too"
+
+
+@pytest.mark.parametrize(("number", "text", "old"), [(120022, "12.22", True), (96024, "9.6.24", True), (130001, "13.1", False)])
+def test_a_server_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch, number: int, text: str, old: bool) -> None:
+    facts = {"server_version_num": number, "server_version": text, "is_superuser": True, "user": "operator", "in_recovery": False}
+    logins(monkeypatch, number)
+    monkeypatch.setattr(_connection, "dicts", lambda *given: [dict(facts)])
+    monkeypatch.setattr(_connection, "value", lambda *given: "7")
+    made = server()
+    made._facts = None
+    if old:
+        with pytest.raises(RollbackError, match=f"PostgreSQL {text} at .* is too old: expected 13 or newer."):
+            assert made.server_version_num
+    else:
+        assert made.server_version_num == number

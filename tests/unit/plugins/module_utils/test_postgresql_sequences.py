@@ -47,8 +47,9 @@ def test_a_day_is_reckoned_from_what_was_used_since_the_point() -> None:
 
 
 def test_plan_takes_sequences_of_both() -> None:
-    planned = _sequences.plan({"a": seq(7), "gone": seq(1)}, {"a": seq(3), "new": seq(1)}, 10_000, {"a": 3}, 86_400)
+    planned = _sequences.plan({"a": seq(7), "gone": seq(1)}, {"a": seq(3), "new": seq(1)}, 10_000, {"a": 4})
     assert planned == {"a": {"live": 7, "from": 3, "to": 10_007}}
+    assert _sequences.plan({"a": seq(7)}, {"a": seq(3)}, 10_000, {"a": 50_000})["a"]["to"] == 50_007
 
 
 @pytest.mark.parametrize(

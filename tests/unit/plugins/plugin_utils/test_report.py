@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.payops.rollback.plugins.plugin_utils import _report
+from ansible_collections.payops.rollback.plugins.plugin_utils import _report, _tables
 
 GATE: dict[str, t.Any] = {
     "hosts": ["db1", "app1"],
@@ -116,7 +116,12 @@ def test_rows_are_told_as_carried_or_left_and_where() -> None:
 
 
 def test_rows_that_an_interrupted_run_left_are_work_and_are_told_with_their_place() -> None:
-    entry = {"at_version": True, "to_carry": True, "rows_since": {"public.carts": 3}, "rows_waiting": {"public.payments": 2, "public.carts": 4}}
+    entry = {
+        "at_version": True,
+        "to_carry": True,
+        "rows_since": {"public.carts": 3},
+        "rows_waiting": {"public.payments": 2, "public.carts": 4},
+    }
     assert not _report.at_version({"databases": {"shop": entry}})
     assert _report.at_version({"databases": {"shop": {**entry, "to_carry": False}}})
     db = {
@@ -221,6 +226,43 @@ def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
     free = _report.plan_report(system(db, app), GATE, "kejayangu", "application", False)
     assert free["hosts"]["app1"]["pm2"]["plan"][0].endswith("(no outage)")
     assert free["outage_ms"] == 120
+
+
+def test_the_plan_says_what_will_happen_to_newer_rows_and_what_the_outage_is_made_of() -> None:
+    planned = {
+        "public.payments": {"newer": 3, "carried": "2-3", "stays": "0-1", "ledger": True},
+        "public.carts": {"newer": 5, "carried": "0", "stays": "5", "ledger": False},
+    }
+    entry = {"at_version": False, "rows_since": {"public.payments": 3, "public.carts": 5, "public.other": 1}, "rows_planned": planned}
+    estimate = {"staging_seconds": 3, "staging_is_least": True, "outage_ms": 90, "outage_is_measured": True, "recheck_seconds": 0.4}
+    db = {"prepare": {"plan": ["restore"], "estimate": estimate, "databases": {"shop": entry}}}
+    app = {"prepare": {"at_version": False, "plan": [], "preflight": {"seconds": 1.5}}}
+    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", True)
+    assert plan["rows"] == {
+        "shop.public.payments": {"newer": 3, "carried": "2-3", "left": "0-1"},
+        "shop.public.carts": {"newer": 5, "carried": "0", "left": "5"},
+        "shop.public.other": 1,
+    }
+    assert plan["outage_ms"] == 3990.0
+    lines = _tables.plan_table(plan).splitlines()
+    assert "  staging:   at least 3.0 s, beside the live system" in lines
+    assert "  outage:    about 4.0 s" in lines
+    text = " ".join(" ".join(lines).split())
+    assert (
+        "made of 0.09 s flip (as the last one took), 0.40 s last look at the restored databases, 1.5 s start of the release as in its"
+        " preflight, 2.0 s until it has answered its probes" in text
+    )
+    assert "TABLE SINCE WILL BE CARRIED BACK STAYS IN KEPT" in text
+    assert "shop.public.payments 3 2-3 0-1" in text
+
+
+def test_complete_tells_rows_that_are_gone() -> None:
+    dropped = {"database": "shop", "name": "shop__kept_x", "only_there": {"public.audit": 7, "public.log": 9}, "at_most": ["public.log"]}
+    hostvars = system({"complete": {"changed": True, "dropped": [dropped]}})
+    report = _report.run_report(hostvars, GATE, "done", "kejayangu", "complete")
+    text = " ".join(_tables.run_table(report).split())
+    assert "Rows that are gone with what was dropped: TABLE ROWS WERE ONLY IN" in text
+    assert "shop.public.audit 7 shop__kept_x" in text and "shop.public.log at most 9 shop__kept_x" in text
 
 
 def test_a_database_restored_once_more_is_not_at_its_version_before_the_flip() -> None:
