@@ -34,7 +34,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import (
     read_json,
     write_json,
 )
-from ansible_collections.payops.rollback.plugins.module_utils._store import share_existing, shared_group
+from ansible_collections.payops.rollback.plugins.module_utils._store import make_way, share_existing, shared_group
 
 
 class Paths:
@@ -58,6 +58,7 @@ class Paths:
 
     def make(self) -> None:
         """The folder of all runs. A store that was made for one user is shared now, if a group was named since."""
+        make_way(self.store)
         if self.group is not None:
             share_existing(self.store, self.system, self.group)
         make_dir(self.run, self.group)

@@ -61,6 +61,21 @@ def share_dir(path: str, group: str) -> None:
         ) from None
 
 
+def make_way(store: str) -> None:
+    """The folders above the store are nobody's secret: every user of the store passes through them (0755)."""
+    missing = []
+    folder = os.path.dirname(store.rstrip("/"))
+    while not os.path.isdir(folder) and folder != "/":
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            continue
+        _mark(folder, os.lstat(folder).st_gid, 0o755, stat.S_ISDIR)
+
+
 def shared_group(store: str) -> str | None:
     """The group that shares a store which exists, as its mode tells."""
     try:
@@ -129,6 +144,8 @@ def refusal(store: str, path: str, group: str | None) -> str:
         f"{me}, the user of this task, may not use {path}: {blocking} belongs to {_who(found.st_uid)}:{_group(found.st_gid)}, "
         f"mode {stat.S_IMODE(found.st_mode):04o}. "
     )
+    if len(blocking) < len(store.rstrip("/")) and not os.access(blocking, os.X_OK):
+        return f"{said}Let every user of the store pass through it, as {_who(found.st_uid)} or root: chmod o+x {blocking}"
     if len(blocking) < len(store.rstrip("/")):
         share = f"-m 2770 -g {group}" if group else f"-m 0700 -o {me}"
         return f"{said}Make the store once, as root: install -d {share} {store}"

@@ -200,6 +200,17 @@ def test_a_folder_that_nobody_but_root_can_make_is_named_with_the_command(store:
     assert said.endswith(f"Make the store once, as root: install -d -m 0700 -o {APP} {store}")
 
 
+def test_the_way_to_the_store_is_open_and_one_that_is_not_is_named(store: str) -> None:
+    below = f"{store}/of/systems"
+    a_backup(below, APP_GROUP)
+    assert [stat.S_IMODE(os.stat(path).st_mode) for path in (store, f"{store}/of", below)] == [0o755, 0o755, 0o2770]
+    os.chmod(f"{store}/of", 0o700)
+    with pytest.raises(PermissionError) as denied:
+        acting_as(APP, lambda: write_component(Paths(below, SYSTEM), "pm2", "v2"))
+    said = acting_as(APP, lambda: refusal(below, denied.value.filename, APP_GROUP))
+    assert said.endswith(f"Let every user of the store pass through it, as {DEPLOY} or root: chmod o+x {store}/of")
+
+
 def test_a_group_that_does_not_exist_or_that_one_is_not_in(store: str) -> None:
     with pytest.raises(RollbackError, match=r"'no-such-group' does not exist on this host.*rollback_store_group"):
         acting_as(APP, lambda: open_run(Paths(store, SYSTEM, "no-such-group"), wanted()))
