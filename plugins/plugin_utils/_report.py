@@ -14,6 +14,8 @@ from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import he
 VERBS = ("backup", "prepare", "hold", "flip", "flip_carried", "undo", "undo_carried", "stop", "start", "complete")
 # Verbs that change what customers meet; the others happen beside the live system.
 ACTING = ("backup", "hold", "flip", "undo", "stop", "start", "complete")
+# Runs that exchange something, so that there is something to take back.
+ROLLBACKS = ("full", "database", "application", "gradual")
 Answers = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
 
 
@@ -413,6 +415,8 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], inventory: 
         for run in [info.get("lock"), *(info.get("unfinished") or [])]:
             if run and run["run"] not in seen:
                 seen.add(run["run"])
-                texts.append(f"Run {run['run']} ({run.get('intent')} to {run.get('version')}, by {run.get('who')}) did not finish or is under way. "
-                             f"The same command again finishes it; {undo} takes it back.")  # fmt: skip
+                target = f" to {run['version']}" if run.get("version") else ""
+                back = f"; {undo} takes it back" if run.get("intent") in ROLLBACKS else ""
+                texts.append(f"Run {run['run']} ({run.get('intent')}{target}, by {run.get('who')}) did not finish or is under way. "
+                             f"The same command again finishes it{back}.")  # fmt: skip
     return held + texts

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import pathlib
 import typing as t
 
 import pytest
@@ -171,6 +172,19 @@ def test_one_process_has_one_run_id_per_intent() -> None:
     me = {"machine_id": "m", "boot_id": "b", "pid": 1, "started": "2", "host": "h"}
     assert _gate.run_id_of(me, "full", "v1") == _gate.run_id_of(dict(reversed(me.items())), "full", "v1")
     assert len({_gate.run_id_of(me, "full", "v1"), _gate.run_id_of(me, "undo", "v1"), _gate.run_id_of({**me, "pid": 2}, "full", "v1")}) == 3
+
+
+def test_what_the_roles_declare_is_known_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    """The names that may be given with -e, and the components, follow the roles: a new role needs no list here."""
+    spec = tmp_path / "rollback_redis" / "meta" / "argument_specs.yml"
+    spec.parent.mkdir(parents=True)
+    spec.write_text("argument_specs:\n  main: {options: {rollback_redis_port: {}}}\n  flip: {}\n", encoding="utf-8")
+    (tmp_path / "transaction").mkdir()
+    assert _gate.option_names(str(tmp_path)) == {"rollback_redis_port"}
+    assert _gate.component_roles(str(tmp_path)) == ["redis"]
+    ours = str(pathlib.Path(__file__).resolve().parents[4] / "roles")
+    assert {"transaction_reason", "rollback_pm2_port", "rollback_postgresql_databases"} <= _gate.option_names(ours)
+    assert _gate.component_roles(ours) == ["pm2", "postgresql"]
 
 
 @pytest.mark.parametrize("intent", ["undo", "complete"])

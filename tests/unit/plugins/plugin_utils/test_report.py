@@ -212,6 +212,55 @@ def test_holds_and_unfinished_runs_come_first_and_once() -> None:
     assert "r1" in texts[1]
 
 
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ({"intent": "full", "version": "v1"}, "Run r1 (full to v1, by w) did not finish or is under way. The same command again finishes it; U takes it back."),
+        ({"intent": "emergency", "version": None}, "Run r1 (emergency, by w) did not finish or is under way. The same command again finishes it."),
+        ({"intent": "undo", "version": "v1"}, "Run r1 (undo to v1, by w) did not finish or is under way. The same command again finishes it."),
+    ],
+)
+def test_what_is_told_to_type_fits_the_run(run: dict[str, t.Any], says: str) -> None:
+    hostvars = {"a": {"transaction_info": {"lock": {"run": "r1", "who": "w", **run}}}}
+    assert _report.notices(hostvars, ["a"]) == [says.replace("U ", "ansible-playbook undo.yml ")]
+
+
+def test_a_deadline_in_seconds_is_a_time_for_people() -> None:
+    hold = {"component": "pm2", "since": "2026-01-01T00:00:00Z", "deadline": 1701433800.5}
+    (text,) = _report.notices({"a": {"transaction_info": {"holds": [hold]}}}, ["a"])
+    assert "(deadline 2023-12-01T12:30:00Z). End it: ansible-playbook undo.yml" in text
+
+
+@pytest.mark.parametrize(
+    ("live", "expected"),
+    [
+        ({"version": "v0", "release": "abcdef0123456789"}, "v0"),
+        ({"version": None, "release": "abcdef0123456789"}, "release abcdef012345"),
+        ({}, None),
+    ],
+)
+def test_from_which_version_it_went_is_known_by_the_code_that_ran(live: dict[str, t.Any], expected: str | None) -> None:
+    report = _report.run_report(system(app={"observe": {"live": live}}), GATE, "done", "kejayangu", "full")
+    assert (report["from"], report["to"]) == (expected, "v1")
+    undo = _report.run_report(system(app={"observe": {"live": live}}), GATE, "done", "kejayangu", "undo")
+    assert (undo["from"], undo["to"]) == ("v1", "before it")
+
+
+def test_the_plan_says_where_nothing_is_to_be_done() -> None:
+    db = {"prepare": {"databases": {"shop": {"at_version": True}}, "plan": ["never read"]}}
+    plan = _report.plan_report(system(db), GATE, "kejayangu", "full", False)
+    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["is at v1 already"]
+    assert plan["outage_ms"] is None
+
+
+def test_what_was_kept_is_told_by_its_path_or_by_its_names() -> None:
+    db = {"flip": {"kept": {"shop": "shop__kept_1", "bank": "bank__kept_1"}, "msg": "flipped"}}
+    app = {"flip": {"kept": {"path": "/srv/api.rollback/kept", "release": "x"}, "msg": "switched", "steps": [{"ms": 1500}, {"ms": None}]}}
+    hosts = _report.run_report(system(db, app), GATE, "done", "kejayangu", "full")["hosts"]
+    assert hosts["db1"]["postgresql"]["kept"] == "shop__kept_1, bank__kept_1"
+    assert hosts["app1"]["pm2"] == {"did": "switched", "kept": "/srv/api.rollback/kept", "seconds": 1.5}
+
+
 def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
     app = {"prepare": {"at_version": False, "plan": ["start api@v1 beside api (no outage)", "save"], "preflight": {"seconds": 1.5}}}
     db = {
