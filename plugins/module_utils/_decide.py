@@ -130,7 +130,9 @@ def _moment(deadline: t.Any) -> str:
     return str(deadline)
 
 
-def _refuse(reason: str, ways: list[tuple[str, str]], wanted: Holder, holds: t.Iterable[dict[str, t.Any]], holder: Holder) -> dict[str, t.Any]:
+def _refuse(
+    reason: str, ways: list[tuple[str, str]], wanted: Holder, holds: t.Iterable[dict[str, t.Any]], holder: Holder
+) -> dict[str, t.Any]:
     """A refusal ends with the two commands that get out."""
     texts = ", or ".join(f"{what} '{line}'" for what, line in ways)
     message = f"{hold_notice(holds, wanted)}{reason[0].upper()}{reason[1:]} {texts[0].upper()}{texts[1:]}."

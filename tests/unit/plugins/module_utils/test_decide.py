@@ -154,7 +154,9 @@ def test_what_is_held_closed_comes_first() -> None:
 def test_a_hold_says_when_and_how_it_ends_although_components_write_seconds_only() -> None:
     holds = [{"component": "pm2", "host": "app1", "deadline": 1701433800.5}]
     message = decide(run(), [], wish(version="v2", inventory="inv"), False, holds)["message"]
-    assert message.startswith("pm2 is held closed on app1 until 2023-12-01 12:30:00 UTC; end that with 'ansible-playbook undo.yml -i inv'. Run")
+    assert message.startswith(
+        "pm2 is held closed on app1 until 2023-12-01 12:30:00 UTC; end that with 'ansible-playbook undo.yml -i inv'. Run"
+    )
 
 
 # -- alive ------------------------------------------------------------------------------------------------------------

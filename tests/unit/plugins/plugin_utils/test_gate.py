@@ -190,7 +190,9 @@ def test_what_the_roles_declare_is_known_and_nothing_else(tmp_path: pathlib.Path
 @pytest.mark.parametrize("intent", ["undo", "complete"])
 def test_another_point_than_the_last_rollbacks_is_not_what_undo_and_complete_are_about(intent: str) -> None:
     target = {"run": "r1", "version": "v1"}
-    with pytest.raises(RollbackError, match=rf"{intent}.yml is about the last rollback, which went to v1 .run r1., but the command names v2"):
+    with pytest.raises(
+        RollbackError, match=rf"{intent}.yml is about the last rollback, which went to v1 .run r1., but the command names v2"
+    ):
         _gate.check_target(intent, "v2", target)
     for version in ("v1", None, "", "latest", "previous", 2.1):
         _gate.check_target(intent, version, target)

@@ -215,9 +215,18 @@ def test_holds_and_unfinished_runs_come_first_and_once() -> None:
 @pytest.mark.parametrize(
     ("run", "says"),
     [
-        ({"intent": "full", "version": "v1"}, "Run r1 (full to v1, by w) did not finish or is under way. The same command again finishes it; U takes it back."),
-        ({"intent": "emergency", "version": None}, "Run r1 (emergency, by w) did not finish or is under way. The same command again finishes it."),
-        ({"intent": "undo", "version": "v1"}, "Run r1 (undo to v1, by w) did not finish or is under way. The same command again finishes it."),
+        (
+            {"intent": "full", "version": "v1"},
+            "Run r1 (full to v1, by w) did not finish or is under way. The same command again finishes it; U takes it back.",
+        ),
+        (
+            {"intent": "emergency", "version": None},
+            "Run r1 (emergency, by w) did not finish or is under way. The same command again finishes it.",
+        ),
+        (
+            {"intent": "undo", "version": "v1"},
+            "Run r1 (undo to v1, by w) did not finish or is under way. The same command again finishes it.",
+        ),
     ],
 )
 def test_what_is_told_to_type_fits_the_run(run: dict[str, t.Any], says: str) -> None:
