@@ -186,6 +186,17 @@ def test_a_transaction_that_ends_in_time_is_waited_for(shop: Shop, pooler: PgBou
         assert holding.id in shop.payments(kept)
 
 
+@pytest.mark.parametrize("where", ["swap/before", "swap/during", "postcheck/during", "resume/before", "resume/during"])
+def test_whatever_fails_while_paused_it_is_resumed(shop: Shop, pooler: PgBouncer, where: str) -> None:
+    shop.restore("staged")
+    old = shop.oid()
+    result = shop.run("pg_restore", fault=f"postgresql/{where}=fail", state="live", version=shop.version, poolers=[pooler.option()])
+    assert result["failed"] and "Broken on purpose" in result["msg"]
+    assert pooler.paused() == []
+    assert (shop.oid() == old) == where.startswith(("swap/before", "postcheck")), "a flip that was not checked stayed"
+    shop.restore("live", poolers=[pooler.option()])
+
+
 def resumed(pooler: PgBouncer, seconds: float = 5.0) -> bool:
     deadline = time.monotonic() + seconds
     while pooler.paused():
