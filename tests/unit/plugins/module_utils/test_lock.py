@@ -183,11 +183,18 @@ def test_a_crash_between_lock_and_record_is_repaired(paths: Paths, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"run": "../x"}, {"run": None}, {"version": 2.1}, {"version": "../v"}, {"intent": None}, {"controller": {"pid": 1}}],
+    ("change", "said"),
+    [
+        ({"run": "../x"}, "The run id '../x' is not a safe name"),
+        ({"run": None}, "The run id must be text"),
+        ({"version": 2.1}, "The version must be text, found the float 2.1"),
+        ({"version": "../v"}, "The version '../v' is not a safe name"),
+        ({"intent": None}, "A run needs an intent"),
+        ({"controller": {"pid": 1}}, "The controller's identity lacks machine_id, boot_id, started, host"),
+    ],
 )
-def test_bad_wishes_are_refused_before_anything_is_written(paths: Paths, change: dict[str, t.Any]) -> None:
-    with pytest.raises(RollbackError):
+def test_bad_wishes_are_refused_before_anything_is_written(paths: Paths, change: dict[str, t.Any], said: str) -> None:
+    with pytest.raises(RollbackError, match=said):
         open_run(paths, {**wish(), **change})
     assert not os.path.exists(paths.store)
 

@@ -61,7 +61,8 @@ def test_the_same_mark_again_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("release", "status"), [("", "good"), (None, "good"), ("r1", "fine"), (5, "bad")])
 def test_wrong_marks_are_refused(release: str, status: str) -> None:
-    with pytest.raises(RollbackError):
+    sentence = "is marked good or bad; found 'fine'" if status == "fine" else "is named by its tree hash or image ID; found"
+    with pytest.raises(RollbackError, match=sentence):
         mark({}, release, status, {})
 
 
