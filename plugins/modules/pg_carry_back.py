@@ -49,7 +49,8 @@ options:
     description:
       - Which replaced database rows come from. V(auto) takes the one that the present live database replaced, V(kept) only one that a flip replaced,
         V(undone) only one that an undo replaced.
-      - Inside a run only a database is used that this run (or a run it took over) replaced.
+      - Inside a run only a database is used that this run (or a run it took over) replaced, and those that interrupted runs replaced since the
+        last one that came to its end, because their rows are still owed. With V(undone) the latter only in a run opened for an undo.
     type: str
     choices: [auto, kept, undone]
     default: auto
@@ -90,7 +91,9 @@ left:
   returned: success
   type: dict
 left_in:
-  description: The name of the kept database that still holds all of it, by production name.
+  description:
+    - The name of the kept database that still holds all of it, by production name. Several, with a comma between them, where an interrupted
+      run had replaced one, too.
   returned: success
   type: dict
 examples:

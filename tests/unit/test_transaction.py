@@ -36,6 +36,15 @@ def test_a_host_says_that_it_answers_only_after_it_has_gone_back(name: str) -> N
     assert order[undo]["rescue"]
 
 
+def test_old_points_that_cannot_be_dropped_do_not_cost_the_new_one() -> None:
+    """The rescue of a backup takes its point away; a failure of pruning must not get there."""
+    whole, told = tasks("backup.yml")[-2:]
+    assert any(each.get("payops.rollback.rollback_point", {}).get("state") == "absent" for each in whole["rescue"])
+    pruning = [each for each in whole["block"] if "pruned" in str(each)]
+    assert len(pruning) == 1 and pruning[0]["rescue"] and pruning[0]["any_errors_fatal"] is False
+    assert told["when"] == "transaction_not_pruned is defined" and "ansible.builtin.fail" in told, "nobody would hear of it"
+
+
 @pytest.mark.parametrize("name", ["main.yml", "emergency.yml", "emergency_report.yml", "points.yml", "verify_only.yml"])
 def test_every_way_in_leaves_bystanders_out_first_and_checks_the_command_before_it_acts(name: str) -> None:
     order = tasks(name)
