@@ -149,10 +149,14 @@ def refusal(store: str, path: str, group: str | None) -> str:
     if len(blocking) < len(store.rstrip("/")):
         share = f"-m 2770 -g {group}" if group else f"-m 0700 -o {me}"
         return f"{said}Make the store once, as root: install -d {share} {store}"
+    if group and shared_group(store) == group:
+        return f"{said}The store is shared by the group {group}. Add {me} to it once, as root: usermod -aG {group} {me}"
     if group:
+        # trees keep their modes, which their hashes know; what PM2 holds of the environment stays with its user
         return (
-            f"{said}The store is shared by the group {group}: add {me} to it (usermod -aG {group} {me}), and run the same command once "
-            f"as {_who(found.st_uid)} or root, which gives the group what was there before."
+            f"{said}The store was made before it was shared by the group {group}. Share it once, as root: "
+            f"find {store} -name tree -prune -o ! -name '*.definitions.json' -exec chgrp {group} {{}} + -exec chmod g+rwX {{}} + "
+            f"-type d -exec chmod g+s {{}} +"
         )
     return (
         f"{said}Either let one user do everything on this host (ansible_become_user in the inventory), or share the store: "

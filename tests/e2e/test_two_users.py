@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -108,7 +109,11 @@ def test_pm2_under_another_user(two: TwoUsers, user: str) -> None:
     two.all_at(GOOD)
     assert two.points() == []
 
-    two.share(user)  # the store is there already, root's alone
+    two.share(user)  # the store is there already, root's alone: only root can change that, and the refusal says how
+    refused = two.play("backup").refused("The store was made before it was shared", "Share it once, as root: find ")
+    command = re.search(r"as root: (find .*? -exec chmod g\+s {} \+)", refused.flat)
+    assert command
+    subprocess.run(["sh", "-c", command.group(1).replace("''", "'")], check=True)
     two.play("backup").ok()
     (point,) = two.points()
     uid = pwd.getpwnam(user).pw_uid

@@ -13,6 +13,7 @@ import pathlib
 import pwd
 import shutil
 import stat
+import subprocess
 import tempfile
 import traceback
 import typing as t
@@ -175,7 +176,10 @@ def test_without_a_group_the_second_user_is_told_what_to_do(store: str) -> None:
     assert "rollback_store_group" in said and "ansible_become_user" in said
 
 
-def test_a_group_that_is_named_later_shares_what_is_there(store: str) -> None:
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_group_that_is_named_later_shares_what_is_there(store: str, by_hand: bool) -> None:
+    """The owner's next run does it; where another user comes first, the command of the refusal does."""
+
     def paths() -> Paths:
         return Paths(store, SYSTEM, APP_GROUP)
 
@@ -183,7 +187,13 @@ def test_a_group_that_is_named_later_shares_what_is_there(store: str) -> None:
     acting_as(DEPLOY, lambda: write_component(Paths(store, SYSTEM), "postgresql"), APP_GROUP)
     secret = f"{store}/{SYSTEM}/.run/pm2.definitions.json"
     acting_as(DEPLOY, lambda: write_json(secret, {"env": "secret"}), APP_GROUP)
-    acting_as(DEPLOY, lambda: open_run(paths(), wanted())["run_id"], APP_GROUP)
+    with pytest.raises(PermissionError) as denied:
+        acting_as(APP, lambda: overview(paths(), None))
+    said = acting_as(APP, lambda: refusal(store, denied.value.filename, APP_GROUP))
+    if by_hand:
+        subprocess.run(["sh", "-c", said.partition("as root: ")[2]], check=True)
+    else:
+        acting_as(DEPLOY, lambda: open_run(paths(), wanted())["run_id"], APP_GROUP)
     acting_as(APP, lambda: write_component(paths(), "pm2"))
     acting_as(DEPLOY, lambda: seal(paths()), APP_GROUP)
     assert modes(store)[f"{SYSTEM}/.run/pm2.definitions.json"] == "600"
