@@ -252,12 +252,12 @@ def test_a_thousand_points_are_listed_in_about_a_second(paths: Paths) -> None:
             folder.mkdir(parents=True)
             _copy(base / name, folder, version)
         (folder.parent / "point.json").write_text((base / "point.json").read_text().replace('"v0"', f'"{version}"'))
-    start = time.monotonic()
+    start = time.process_time()  # what a busy machine cannot lengthen much
     found = list_points(paths)
-    took = time.monotonic() - start
+    took = time.process_time() - start
     assert len(found) == 1000
     assert not any(entry["problems"] for entry in found)
-    assert took < 3, f"{took:.2f} s on a machine that may be busy; about 0.3 s when idle"
+    assert took < 2, f"{took:.2f} s of processor time; about 0.3 s when idle"
 
 
 def _copy(source: pathlib.Path, target: pathlib.Path, version: str) -> None:
