@@ -67,7 +67,7 @@ def tell(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]
     outage = float(flip.get("outage_ms") or GUESSED_OUTAGE_MS)
     attempts = int(flip.get("attempts") or 1)
     oids = [found[name].oid for name in wanted if name in found]
-    sessions = int(_state.one(work.conn, SESSIONS, (oids,)) or 0)
+    sessions = int(_state.one(work.conn, SESSIONS, (oids, work.server.application_name)) or 0)
     total = sum(each.bytes for each in sizes(work, wanted).values())
     if flip.get("seconds") and flip.get("bytes"):
         before = max(0.0, float(flip["seconds"]) - outage / 1000) * max(1.0, total / int(flip["bytes"]))
@@ -96,4 +96,4 @@ def tell(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]
 
 SESSIONS = """
 SELECT count(*) FROM pg_catalog.pg_stat_activity
- WHERE datid = ANY (%s::oid[]) AND usesysid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()"""
+ WHERE datid = ANY (%s::oid[]) AND usesysid IS NOT NULL AND application_name <> %s"""

@@ -53,7 +53,7 @@ def complete(work: Restore) -> dict[str, t.Any]:
         own = {each.name: _count(work, found, each) for each in doomed}
         learnt["only_there"] = {name: {table: number.rows for table, number in tables.items()} for name, tables in own.items() if tables}
     told = [_told(work, each, own[each.name]) for each in doomed]
-    work.result["plan"] += [_sentence(each) for each in told]
+    work.result["plan"] += [_sentence(entry) for entry in told]
     work.result["plan"] += [f"BLOCKED: {each['what']} {each['do']}" for each in work.report.blockers]
     work.stop_if_blocked()
     with work.run.step("drop") as learnt:
@@ -68,11 +68,11 @@ def complete(work: Restore) -> dict[str, t.Any]:
     for name in work.names:
         work.result["databases"][name] = {"live_oid": found[name].oid if name in found else None, "staged": None, "kept": None}
     work.result.update(dropped=told, changed=work.result["changed"] or bool(told))
-    gone = sum(sum(each["only_there"].values()) for each in told)
+    gone = sum(sum(entry["only_there"].values()) for entry in told)
     work.result["msg"] = "Nothing is kept or staged."
     if told:
         verb, fate = ("Dropped", "are") if work.acting else ("Would drop", "would be")
-        work.result["msg"] = f"{verb} {', '.join(each['name'] for each in told)}; {gone} row(s) that were only there {fate} gone."
+        work.result["msg"] = f"{verb} {', '.join(entry['name'] for entry in told)}; {gone} row(s) that were only there {fate} gone."
     return work.result
 
 

@@ -66,7 +66,7 @@ class Options(t.NamedTuple):
     plain_sql_roles: t.Mapping[str, str] = {}
     bin_dir: str | None = None
     local: bool = True
-    ledgers: t.Sequence[t.Mapping[str, t.Any]] = ()
+    ledgers: t.Sequence[dict[str, t.Any]] = ()
     poolers: t.Sequence[t.Mapping[str, t.Any]] = ()
     application_logins: t.Sequence[t.Mapping[str, t.Any]] = ()
 
