@@ -96,4 +96,4 @@ def tell(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]
 
 SESSIONS = """
 SELECT count(*) FROM pg_catalog.pg_stat_activity
- WHERE datid = ANY (%s::oid[]) AND usesysid IS NOT NULL AND application_name <> %s"""
+ WHERE datid = ANY (%s::oid[]) AND usesysid IS NOT NULL AND application_name IS DISTINCT FROM %s"""
