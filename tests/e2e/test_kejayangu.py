@@ -136,5 +136,3 @@ def test_the_example_of_two_hosts_in_its_comment_is_right(keja: KejaYangu) -> No
     finally:
         (keja.inventory / "hosts.yml").write_text(hosts)
         shutil.rmtree(keja.folder / "nothing-here", ignore_errors=True)
-
-

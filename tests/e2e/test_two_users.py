@@ -92,7 +92,9 @@ def user() -> t.Iterator[str]:
     if missing or not os.path.exists(PYTHON):
         unavailable(f"a second user needs {', '.join(missing) or PYTHON}")
     name = f"payops{os.getpid()}"
-    subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh", name], check=True)
+    subprocess.run(
+        ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh", name], check=True
+    )
     yield name
     subprocess.run(["userdel", name], check=False)
 

@@ -153,7 +153,14 @@ def test_the_version_is_where_the_inventory_says(api: int) -> None:
 def test_the_ledgers_are_those_that_a_new_payment_needs(api: int, cluster: Cluster, roles: Roles, database: str) -> None:
     """Every table that a ledger refers to is a ledger, too: its rows must be there before the payment that names them."""
     ledgers = {entry["table"] for entry in declared("rollback_postgresql")["rollback_postgresql_ledgers"]}
-    named = cluster.sql("SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'", dbname=database)
+    named = cluster.sql(
+        "SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'", dbname=database
+    )
     assert {target for source, target in named if source in ledgers} <= ledgers
-    tables = {name for (name,) in cluster.sql("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace", dbname=database)}
+    tables = {
+        name
+        for (name,) in cluster.sql(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace", dbname=database
+        )
+    }
     assert ledgers <= tables
