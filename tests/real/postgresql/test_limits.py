@@ -52,8 +52,8 @@ def test_limits_of_the_login_role(shop: Shop, name: str) -> None:
 
 
 @contextlib.contextmanager
-def session_pooler(shop: Shop, folder: pathlib.Path) -> t.Iterator[int]:
-    """pgbouncer in session mode, as it comes: it refuses startup options. Its port."""
+def pooler(shop: Shop, folder: pathlib.Path, mode: str) -> t.Iterator[int]:
+    """pgbouncer as it comes: it refuses startup options. Its port."""
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     if not pathlib.Path(program).exists():
         unavailable("pgbouncer is not installed")
@@ -68,7 +68,7 @@ def session_pooler(shop: Shop, folder: pathlib.Path) -> t.Iterator[int]:
     (folder / "users").write_text(f"{quoted[0]} {quoted[1]}\n", encoding="utf-8")
     (folder / "ini").write_text(
         f"[databases]\n* = host={shop.cluster.host} port={shop.cluster.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-        f"auth_type = scram-sha-256\nauth_file = {folder / 'users'}\npool_mode = session\nunix_socket_dir =\n",
+        f"auth_type = scram-sha-256\nauth_file = {folder / 'users'}\npool_mode = {mode}\nunix_socket_dir =\n",
         encoding="utf-8",
     )
     if user is not None:
@@ -84,10 +84,17 @@ def session_pooler(shop: Shop, folder: pathlib.Path) -> t.Iterator[int]:
 
 
 def test_a_session_pooler_that_refuses_options(shop: Shop, tmp_path: pathlib.Path) -> None:
-    with session_pooler(shop, tmp_path / "pooler") as port:
+    with pooler(shop, tmp_path / "pooler", "session") as port:
         made = shop.ok("pg_snapshot", version=shop.version, login_port=port)
         assert made["point"]["databases"][shop.name]["rows"] > 1000
     assert shop.restore("staged")["changed"]
+
+
+def test_a_transaction_pooler_is_refused(shop: Shop, tmp_path: pathlib.Path) -> None:
+    with pooler(shop, tmp_path / "pooler", "transaction") as port:
+        said = shop.refused("pg_snapshot", version=shop.version, login_port=port)
+        assert "is a transaction pooler" in said["msg"] and "Use the direct port" in said["msg"].replace("use", "Use"), said["msg"]
+    assert not (shop.store / "shop" / shop.version).exists()
 
 
 def test_a_large_object_of_more_than_a_gigabyte(cluster: Cluster, database: str) -> None:

@@ -86,6 +86,19 @@ def test_a_program_in_the_dump_gets_no_rights(shop: Shop, legacy: dict[str, t.An
     assert "cut off" in shop.refused("pg_restore", **options)["msg"]
 
 
+def test_what_does_not_become_what_it_says(shop: Shop, legacy: dict[str, t.Any]) -> None:
+    path = file_of(legacy)
+    text, end = path.read_text(encoding="utf-8"), "\n--\n-- PostgreSQL database dump complete"
+    options = {**legacy, "allow_plain_sql": True, "state": "staged"}
+    path.write_text(text.replace("OWNER TO shop_owner", f"OWNER TO {shop.cluster.superuser}", 1), encoding="utf-8")
+    result = shop.refused("pg_restore", **options)
+    assert {each["code"] for each in result["blockers"]} == {"plain_superuser", *(["membership"] if shop.operator else [])}
+    path.write_text(text.replace(end, f"\nCREATE TABLE public.gone (n int);\nDROP TABLE public.gone;\n{end}"), encoding="utf-8")
+    assert "creates 5 tables, but 4 are there" in shop.refused("pg_restore", **options)["msg"]
+    assert "holds one database, but 2 are given" in shop.refused("pg_restore", **options, databases=[shop.name, "postgres"])["msg"]
+    assert list(shop.family()) == [shop.name]
+
+
 def test_roles_of_another_server_are_mapped(shop: Shop, legacy: dict[str, t.Any]) -> None:
     path = file_of(legacy)
     text = path.read_text(encoding="utf-8")

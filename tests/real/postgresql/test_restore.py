@@ -265,7 +265,9 @@ def test_the_files_are_looked_at_before_anything_is_created(snapped: Shop) -> No
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
     before = shop.family()
-    shop.refused("pg_restore", state="staged", version=shop.version)
+    result = shop.refused("pg_restore", state="staged", version=shop.version)
+    assert "has another SHA-256 than the manifest" in result["msg"]
+    assert "create" not in [each["step"] for each in result["steps"]]
     assert shop.family() == before
 
 

@@ -97,6 +97,23 @@ def test_what_is_no_frame_is_noticed(tmp_path: pathlib.Path, codec: str) -> None
         _archive.check(cli, PROGRAMS, folder_with(tmp_path, codec, b"\x00" * 64), codec, {16388: 3})
 
 
+@pytest.mark.parametrize("codec, said", [("zstd", "no zstd frame"), ("lz4", "no lz4 frame")])
+def test_a_frame_of_another_kind_is_noticed(tmp_path: pathlib.Path, codec: str, said: str) -> None:
+    """Also behind a whole frame, and where what follows the number would pass for one."""
+    whole = ENCODED[codec][0]
+    for data in (b"\x00" + whole[1:], whole + b"\x00" + whole[1:]):
+        with pytest.raises(RollbackError, match=said):
+            _archive.check(cli, PROGRAMS, folder_with(tmp_path, codec, data), codec, {16388: 3})
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip"])
+def test_data_without_its_end_mark_is_noticed_where_rows_were_not_counted(tmp_path: pathlib.Path, codec: str) -> None:
+    data = DATA[:-5]
+    encoded = gzip.compress(data) if codec == "gzip" else data
+    with pytest.raises(RollbackError, match="does not end with the end-of-data mark"):
+        _archive.check(cli, PROGRAMS, folder_with(tmp_path, codec, encoded), codec, {16388: None})
+
+
 @pytest.mark.parametrize("codec", ["none", "gzip"])
 @pytest.mark.parametrize("rows", [2, 4])
 def test_a_wrong_number_of_rows_is_noticed(tmp_path: pathlib.Path, codec: str, rows: int) -> None:

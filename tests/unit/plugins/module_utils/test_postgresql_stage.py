@@ -12,7 +12,16 @@ import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import Completed
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers, _carry_back, _flip, _pending, _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
+    _blockers,
+    _carry,
+    _carry_back,
+    _flip,
+    _pending,
+    _preflight,
+    _stage,
+    _state,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
@@ -195,10 +204,54 @@ class FakeServer:
 )
 def test_anything_but_a_clean_end_is_an_error(rc: int, stderr: str, why: str) -> None:
     def cli(argv: t.Sequence[str], **unused: t.Any) -> Completed:
-        return Completed(0, "1; 2 3 TABLE public t o\n", "") if "-l" in argv else Completed(rc, "", stderr)
+        if "-l" in argv:
+            return Completed(0, "1; 2 3 TABLE public t o\n", "")
+        assert "--exit-on-error" in argv
+        return Completed(rc, "", stderr)
 
     with pytest.raises(RollbackError, match=why):
         _stage.load(cli, t.cast(t.Any, FakeServer()), "pg_restore", "/x", "s", 2, [])
+
+
+def test_a_table_of_contents_that_cannot_be_read() -> None:
+    with pytest.raises(RollbackError, match="cannot read the archive /x: bad. The point is damaged; choose another one"):
+        _stage.toc_entries(lambda argv: Completed(1, "1; 2 3 TABLE public t o\n", "bad"), "pg_restore", "/x")
+
+
+def test_a_standby_is_no_place_to_flip(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"pg_is_in_recovery": True, "synchronous_standby_names": "ANY 1 (b)"}
+    monkeypatch.setattr(_blockers, "one", lambda connection, query: next(found for name, found in answers.items() if name in query))
+    monkeypatch.setattr(_blockers, "who_am_i", lambda connection: {"name": "op", "superuser": False, "createdb": True})
+    monkeypatch.setattr(_blockers, "rows", lambda connection, query: [("b",), ("a",)])
+    report = _blockers.Report()
+    _blockers.server_level(None, report, creating=True)
+    assert [each["code"] for each in report.blockers] == ["standby"]
+    assert "synchronous standby (ANY 1 (b))" in report.notes[0] and "until they reconnect: a, b." in report.notes[1]
+
+
+def test_a_worker_that_comes_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(7, None, False, False, "", "pg_cron launcher"), (8, "app", False, False, "node", "client backend")]
+    monkeypatch.setattr(_blockers, "rows", lambda connection, query, values=None: found)
+    report = _blockers.Report()
+    _blockers._sessions(None, report, database("shop", 5), {"name": "op", "superuser": False, "signal": False}, True)
+    assert [each["code"] for each in report.blockers] == ["worker", "signal"]
+    assert "background worker 'pg_cron launcher', session 7" in report.blockers[0]["what"]
+
+
+@pytest.mark.parametrize("now, then, may", [(105, 100, True), ((1 << 31) + 99, 100, True), ((1 << 31) + 100, 100, False), (99, 100, False)])
+def test_transaction_numbers_are_compared_over_half_their_range(monkeypatch: pytest.MonkeyPatch, now: int, then: int, may: bool) -> None:
+    monkeypatch.setattr(_carry, "rows", lambda connection, query, values: [(str(now), str(then))])
+    since = _carry.Since(f"{then}:{then}:", True)
+    assert _carry.usable(None, since) == (since if may else None)
+
+
+def test_too_few_connections_for_a_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_preflight, "rows", lambda conn, query: [(20, 3, 10)])
+    wish = _preflight.Wish("v", ["a", "b"], jobs=8)
+    assert _preflight._affordable_jobs(None, wish, 2) == 3
+    monkeypatch.setattr(_preflight, "rows", lambda conn, query: [(20, 3, 13)])
+    with pytest.raises(RollbackError, match="has 4 free connections .* expected at least 5"):
+        _preflight._affordable_jobs(None, wish, 2)
 
 
 def test_rules_of_pg_hba() -> None:
