@@ -6,139 +6,30 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-import re
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
-import threading
 import time
 import typing as t
 
 from tests.client import check
-from tests.lab import app, ports, processes
+from tests.e2e.played import COLOURS, TIMEOUT, Played, Stopped
+from tests.e2e.watch import Watcher
+from tests.lab import app, ports
 from tests.lab.faults import with_fault
 from tests.lab.fixtures import unavailable
 from tests.lab.node import ROOT, NodeMissing
-from tests.lab.postgres import Cluster, Missing
+from tests.lab.postgres import Missing
 from tests.lab.roles import create_database
-from tests.lab.system import DATABASE, AppHost, System, ansible_playbook
+from tests.lab.system import DATABASE, System, ansible_playbook
 
 GOOD, NEXT, BAD = "1.0.0", "1.1.0", "2.0.0"
 NOTE = "ALTER TABLE payments ADD COLUMN note text;"
-TIMEOUT = 300.0
-RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
-OUTCOME = re.compile(r"^(DONE|UNDONE|FAILED|STOPPED|HOSTS LEFT BEHIND): (\w+) of (\S+)$", re.MULTILINE)
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@dataclasses.dataclass
-class Played:
-    """What one ansible-playbook said."""
-
-    rc: int
-    text: str
-
-    @property
-    def flat(self) -> str:
-        """The text with line breaks and indentation folded away."""
-        return " ".join(self.text.split())
-
-    @property
-    def recap(self) -> dict[str, dict[str, int]]:
-        return {
-            host: {key: int(value) for key, value in (pair.split("=") for pair in rest.split())} for host, rest in RECAP.findall(self.text)
-        }
-
-    @property
-    def changed(self) -> int:
-        return sum(host["changed"] for host in self.recap.values())
-
-    @property
-    def outcome(self) -> str | None:
-        """DONE, UNDONE, ...: the heading of the last table."""
-        found = OUTCOME.findall(self.text)
-        return found[-1][0] if found else None
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """The lines under that heading: version, outage, took, by, run."""
-        start = [match.end() for match in OUTCOME.finditer(self.text)]
-        if not start:
-            return {}
-        block = self.text[start[-1] :].lstrip("\n").split("\n\n")[0]
-        return dict(re.findall(r"^  (\w+):\s+(.+)$", block, re.MULTILINE))
-
-    @property
-    def run(self) -> str:
-        return self.facts["run"]
-
-    def json(self) -> t.Any:
-        """The JSON document in the output."""
-        for match in re.finditer(r"^[\[{]", self.text, re.MULTILINE):
-            with contextlib.suppress(ValueError):
-                return json.JSONDecoder().raw_decode(self.text[match.start() :])[0]
-        raise AssertionError(f"no JSON in:\n{self.text}")
-
-    def ok(self) -> Played:
-        assert self.rc == 0, f"exit code {self.rc}:\n{self.text}"
-        return self
-
-    def refused(self, *sentences: str) -> Played:
-        """Failed, and said so."""
-        assert self.rc != 0, f"exit code 0, expected a refusal:\n{self.text}"
-        for sentence in sentences:
-            assert sentence in self.flat, f"{sentence!r} is not in:\n{self.text}"
-        return self
-
-
-class Watcher:
-    """Looks all the time: does the server have exactly one open database of the name, and is the secret in any argv?"""
-
-    def __init__(self, cluster: Cluster, secret: str, closed_is_fine: bool = False) -> None:
-        self.wrong: list[str] = []
-        self.looks = 0
-        self._secret = os.fsencode(secret)
-        self._cluster = cluster
-        self._closed_is_fine = closed_is_fine
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Watcher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        assert not self.wrong, self.wrong[:5]
-        assert self.looks > 0
-
-    def _look(self) -> None:
-        query = "SELECT count(*), count(*) FILTER (WHERE datallowconn) FROM pg_database WHERE datname = %s"
-        with contextlib.closing(self._cluster.connect()) as connection, connection.cursor() as cursor:
-            while not self._stop.wait(0.03):
-                cursor.execute(query, (DATABASE,))
-                there, opened = cursor.fetchone()
-                if there != 1 or (opened != 1 and not self._closed_is_fine):
-                    self.wrong.append(f"{there} database(s) named {DATABASE}, {opened} open")
-                self.looks += 1
-                if self.looks % 5 == 0:
-                    self._arguments()
-
-    def _arguments(self) -> None:
-        for entry in pathlib.Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    words = (entry / "cmdline").read_bytes()
-                    if self._secret in words:
-                        self.wrong.append(f"the password is an argument of {entry.name}: {words[:80]!r}")
 
 
 class World(System):
@@ -176,19 +67,7 @@ class World(System):
         cluster.drop_databases(DATABASE)
         create_database(cluster, DATABASE, roles, role_settings=False)
         self.set_variables(**QUICK)
-        kept = {host.name: host.port for host in self.hosts}
-        self.deploy_first()
-        for host in self.hosts:  # the inventory knows the ports of the first time
-            self._move(host, kept[host.name])
-
-    def _move(self, host: AppHost, port: int) -> None:
-        host.pm2.run("delete", "all")
-        text = (host.api / ".env").read_text(encoding="utf-8")
-        (host.api / ".env").write_text(text.replace(f"PORT={host.port}\n", f"PORT={port}\n"), encoding="utf-8")
-        host.port = port
-        host.pm2.start(host.api / "ecosystem.config.js")
-        ports.wait_until(lambda: host.health()[0] == 200, f"a healthy release on {host.name}", 60)
-        host.pm2.run("save")
+        self.deploy_first()  # on the ports that the inventory knows
 
     def point_then_next(self) -> str:
         """The state before most rollbacks: a point of 1.0.0, then 1.1.0 with a migration of its own. The point's name."""
@@ -213,12 +92,14 @@ class World(System):
         if step in ("stage", "preflight"):
             self.play("complete").ok()
 
-    def play(self, playbook: str, *more: str, fault: str | None = None, **words: t.Any) -> Played:
+    def play(
+        self, playbook: str, *more: str, fault: str | None = None, more_env: t.Mapping[str, str] | None = None, **words: t.Any
+    ) -> Played:
         """Run a playbook to its end; ``words`` are extra variables, of their own type."""
         done = subprocess.run(
             self.argv(playbook, *more, **words),
             cwd=self.root,
-            env=self.env(fault),
+            env={**self.env(fault), **(more_env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -294,12 +175,11 @@ class World(System):
             found[host.name] = str(answer.get("version") or f"HTTP {status}")
             on_disk = json.loads((host.api / "package.json").read_text(encoding="utf-8"))["version"]
             assert on_disk == found[host.name], f"{host.name} answers {found[host.name]}, its folder holds {on_disk}"
-            listed = sorted(
-                (each["name"], each["pm2_env"].get("NODE_APP_INSTANCE"), each["pm2_env"]["status"]) for each in host.pm2.jlist()
-            )
+            processes = host.pm2.jlist()
+            listed = sorted((each["name"], each["pm2_env"].get("NODE_APP_INSTANCE"), each["pm2_env"]["status"]) for each in processes)
             assert listed == [(app.APP_NAME, number, "online") for number in (0, 1)], f"{host.name}: {listed}"
             here = host.api.stat()
-            for each in host.pm2.jlist():
+            for each in processes:
                 there = os.stat(f"/proc/{each['pid']}/cwd")
                 assert (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino), f"{each['name']} runs in another folder"
             saved = host.pm2.home / "dump.pm2"
@@ -322,6 +202,10 @@ class World(System):
             if json.loads(path.read_text(encoding="utf-8")).get("state") != "closed":
                 found.append(str(path))
         return found
+
+    def holder(self) -> dict[str, t.Any]:
+        """Who has the lock, as the database host knows it."""
+        return dict(json.loads((self.store / "db1" / "demo" / ".run" / "lock.json").read_text(encoding="utf-8")))
 
     def holds(self) -> list[str]:
         return [str(path) for path in self.store.glob("*/*/.run/*.state.json") if json.loads(path.read_text(encoding="utf-8")).get("hold")]
@@ -380,7 +264,7 @@ class World(System):
         return told
 
     def watching(self, closed_is_fine: bool = False) -> Watcher:
-        return Watcher(self.ready()[0], self.secret, closed_is_fine)
+        return Watcher(self.ready()[0], self.ready()[0].password, closed_is_fine)
 
     @contextlib.contextmanager
     def paying(self, rate: float = 10) -> t.Iterator[None]:
@@ -397,59 +281,6 @@ class World(System):
         """Until customers have paid so often again."""
         before = self.clients_report().get("acknowledged", 0)
         ports.wait_until(lambda: self.clients_report().get("acknowledged", 0) >= before + number, f"{number} more payments", 90, 0.2)
-
-
-class Stopped:
-    """A playbook that stands still."""
-
-    def __init__(self, world: World, process: subprocess.Popen[bytes], log: t.IO[bytes], mark: pathlib.Path) -> None:
-        self.world = world
-        self.process = process
-        self.module = 0
-        self._log = log
-        self._mark = mark
-        with contextlib.suppress(OSError, ValueError):
-            self.module = int(mark.read_text(encoding="ascii"))
-
-    def text(self) -> str:
-        self._log.flush()
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
-
-    def kill(self) -> None:
-        """SIGKILL to the controller, its workers and its modules at once."""
-        family = [self.process.pid, *processes.descendants(self.process.pid)]
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in family[1:]:
-            processes.signal_pid(pid, signal.SIGKILL)
-        self.process.wait(30)
-        processes.wait_gone(family, 10)
-
-    def kill_controller(self) -> None:
-        """SIGKILL to ansible-playbook and its workers only: the module knows nothing of it."""
-        modules = {self.module, *processes.descendants(self.module)} if self.module else set()
-        family = [pid for pid in processes.descendants(self.process.pid) if pid not in modules]
-        for pid in [self.process.pid, *family]:
-            processes.signal_pid(pid, signal.SIGKILL)
-        self.process.wait(30)
-
-    def interrupt(self, signum: int) -> int:
-        """Ctrl-C goes to every process of the terminal, SIGTERM to the controller alone. The exit code."""
-        if signum == signal.SIGINT:
-            os.killpg(self.process.pid, signum)
-        else:
-            self.process.send_signal(signum)
-        return self.process.wait(60)
-
-    def go_on(self) -> None:
-        self._mark.unlink(missing_ok=True)
-
-    def finish(self) -> Played:
-        """Let it go on to its end."""
-        self.go_on()
-        rc = self.process.wait(TIMEOUT)
-        return self.world._played(rc, self.text())
 
 
 def _files(parent: pathlib.Path, prefix: str) -> dict[str, str]:

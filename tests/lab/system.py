@@ -123,7 +123,7 @@ class System:
             app.build_release(host.api, 1)
             for name in ("uploads", "logs"):
                 (host.api / name).mkdir()
-            host.port = ports.free_port()
+            host.port = host.port or ports.free_port()
             app.write_env(
                 host.api,
                 {
