@@ -78,6 +78,7 @@ def elsewhere(deployed: World) -> t.Iterator[Elsewhere]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.full
 def test_undo_of_a_finished_run(deployed: World, elsewhere: Elsewhere) -> None:
     (point,) = deployed.points()
     deployed.play("rollback_full", version=point).ok()

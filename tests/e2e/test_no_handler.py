@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+import pytest
+
 from tests.e2e.harness import GOOD, NEXT, World
 from tests.lab import ports
 from tests.lab.app import APP_NAME
@@ -51,6 +53,7 @@ def test_a_full_rollback_ends_its_workers_before_their_connections(deployed: Wor
         deployed.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_the_databases_alone_cost_it_its_workers_and_it_comes_back(deployed: World) -> None:
     (point,) = deployed.points()
     with without_a_handler(deployed):
