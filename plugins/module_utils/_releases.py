@@ -53,7 +53,7 @@ def mark(registry: Registry, release: str, status: str, entry: dict[str, t.Any],
     if old is not None and old.get("status") == status:
         return dict(registry), None
     if old is not None and old.get("status") == "bad" and not overrule:
-        version = entry.get("version") or release
+        version = entry.get("version") or old.get("version") or "<point>"
         return dict(registry), (
             f"Release {release} stays bad: {old.get('who')} marked it on {old.get('when')} ({old.get('why')}). "
             f"If that was wrong: ansible-playbook rollback_points.yml -e good={version} -e reason=<why>"

@@ -109,7 +109,7 @@ def known_releases(hostvars: HostVars, hosts: t.Iterable[str]) -> dict[str, dict
 def flip_marks(hostvars: HostVars, gate: t.Mapping[str, t.Any], corruption: bool = False, why: str = "") -> list[dict[str, t.Any]]:
     """The marks that a rollback leads to once it was verified."""
     hosts, components = gate["hosts"], gate["components"]
-    return release_marks(
+    marks = release_marks(
         releases_of(hostvars, hosts, components, "observe"),
         releases_of(hostvars, hosts, components, "flip"),
         health(hostvars, hosts, components, "verify")["healthy"] is True,
@@ -117,6 +117,7 @@ def flip_marks(hostvars: HostVars, gate: t.Mapping[str, t.Any], corruption: bool
         str(why) if why else None,
         known_releases(hostvars, hosts),
     )
+    return [{**mark, "version": gate.get("version")} if mark["status"] == "good" else mark for mark in marks]
 
 
 def backup_marks(hostvars: HostVars, gate: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
