@@ -222,7 +222,7 @@ def _drop_green(app: App, names: t.Collection[str], port: int) -> None:
             if any(process.status != "online" for process in found):
                 until = time.monotonic() + RESTART_DELAY_MS / 1000 + 1
             try:
-                app.remove(found, port, 1)
+                app.remove(found, port)  # it shared the port: customers may be waiting for its answers
             except RollbackError:
                 if time.monotonic() >= last:
                     raise
