@@ -64,7 +64,8 @@ SELECT ARRAY[n.nspname, c.relname, a.attname]::text[] AS name,
   nullif(a.attgenerated::text, '') AS generated, nullif(a.attidentity::text, '') AS identity,
   CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END AS collation,
   CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text END AS storage, {{compression}}
-  nullif(a.attstattarget, -1) AS statistics, a.attoptions AS options, a.attfdwoptions AS foreign_options,
+  nullif(a.attstattarget, -1) AS statistics,
+  (SELECT array_agg(o ORDER BY o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_') AS options, a.attfdwoptions AS foreign_options,
   a.attacl::text[] AS grants, col_description(c.oid, a.attnum) AS comment
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum

@@ -28,9 +28,9 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state
 )
 
 try:
-    from psycopg2 import sql
+    from psycopg2 import errors, sql
 except ImportError:  # the module says so through missing_required_lib
-    sql = None  # type: ignore[assignment]
+    errors = sql = None  # type: ignore[assignment]
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
@@ -259,6 +259,7 @@ def require_equal(said: t.Sequence[str], name: str, version: str) -> None:
 
 def compare(connection: t.Any, server: Server, staged: Database, manifest: dict[str, t.Any], ignore: t.Sequence[str], version: str) -> str:
     """Close the database, compare all of it with the point, and return the moment: what is written later has a younger xmin."""
+    _own_public(server, staged.name, manifest)
     with Window(connection, server.connect, staged) as inside:
         mine = one(inside, "SELECT pg_catalog.pg_backend_pid()")
         query = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datid = %s AND pid <> %s AND usesysid IS NOT NULL"
@@ -273,6 +274,25 @@ def compare(connection: t.Any, server: Server, staged: Database, manifest: dict[
             )
         require_equal(_manifest.compare(manifest, inside, ignore=ignore), staged.name, version)
         return str(one(inside, "SELECT pg_catalog.pg_current_snapshot()::text"))
+
+
+def _own_public(server: Server, name: str, manifest: dict[str, t.Any]) -> None:
+    """Before 15 pg_dump does not say whose the schema public is."""
+    wanted = manifest["catalogue"].get("schema", {}).get("public", {}).get("owner")
+    if server.major >= 15 or wanted is None:
+        return
+    inside = server.connect(name)
+    try:
+        found = one(inside, "SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'public'")
+        if found not in (None, wanted):
+            command(inside, "ALTER SCHEMA public OWNER TO {}", wanted)
+    except errors.InsufficientPrivilege as exc:
+        raise RollbackError(
+            f"The schema public of {name} is {found}'s, expected {wanted}'s; PostgreSQL {server.major} dumps no owner of it and role "
+            f"{server.user} may not give it one. The live database was not touched. Log in as superuser, then run the same command again."
+        ) from exc
+    finally:
+        inside.close()
 
 
 def recheck(connection: t.Any, server: Server, staged: Database, manifest: dict[str, t.Any], ignore: t.Sequence[str]) -> list[str]:

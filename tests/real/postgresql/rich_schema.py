@@ -101,7 +101,7 @@ CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql SET search_path = publi
 CREATE FUNCTION total(VARIADIC int[] DEFAULT '{1}', OUT s bigint, OUT "T" text) LANGUAGE sql STABLE SECURITY DEFINER
   AS $$ SELECT count(*), 'x' FROM public.payments $$;
 CREATE PROCEDURE run_it(INOUT x int) LANGUAGE plpgsql AS $$ BEGIN x := x + 1; END $$;
-CREATE FUNCTION small(x int) RETURNS bool LANGUAGE sql IMMUTABLE RETURN x < 10;
+CREATE FUNCTION small(x int) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT x < 10 $$;
 CREATE AGGREGATE mysum (numeric) (sfunc = numeric_add, stype = numeric, initcond = '0');
 CREATE OPERATOR === (leftarg = int, rightarg = int, function = int4eq);
 CREATE FUNCTION to_pair(int) RETURNS pair LANGUAGE sql AS $$ SELECT ROW($1, '')::public.pair $$;
@@ -154,6 +154,9 @@ ALTER TABLE "Other Schema"."T" OWNER TO {migrator};
 CREATE PUBLICATION all_pub FOR ALL TABLES WITH (publish = 'insert');
 """
 
+SINCE_14 = """
+CREATE FUNCTION parsed(x int) RETURNS bool LANGUAGE sql IMMUTABLE RETURN x < 10;
+"""
 SINCE_15 = """
 CREATE TABLE nulls (a int, UNIQUE NULLS NOT DISTINCT (a));
 ALTER PUBLICATION out_pub ADD TABLE ledger_line (n, id) WHERE (n > 3);
@@ -177,6 +180,8 @@ def create(cluster: t.Any, name: str, roles: t.Any, superuser: bool = True) -> N
         cluster.sql(text, dbname=name, **login)
 
     run(PLAIN, **roles.owner.login())
+    if cluster.major >= 14:
+        run(SINCE_14, **roles.owner.login())
     if cluster.major >= 15:
         run(SINCE_15, **roles.owner.login())
     if cluster.major >= 18:
