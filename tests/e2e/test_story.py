@@ -47,7 +47,12 @@ def test_backup_list_rollback_undo_complete(world: World) -> None:
         world.await_payments()
         world.play("rollback_full", version=point).ok()
         world.all_at(GOOD)
-    assert world.kept()
+    kept = world.kept()
+    assert kept
+    looked = world.play("complete", "--check").ok()
+    assert all(f"drop {name} (" in looked.flat for name in kept), looked.text
+    assert "only there and will be gone" in looked.flat or "it holds no row of its own" in looked.flat
+    assert world.kept() == kept
     # What was only kept is given up now, by a person who says so.
     (world.clients / "acks.jsonl").unlink()
     complete = world.play("complete").ok()
