@@ -125,7 +125,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import postgresql_argument_spec
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._entry import carry_back
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._entry import carried_of
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledgers import ledger_option
 
 
@@ -142,7 +142,7 @@ def argument_spec() -> dict[str, dict]:
 
 
 def main() -> None:
-    execute(AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True), carry_back)
+    execute(AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True), carried_of)
 
 
 if __name__ == "__main__":

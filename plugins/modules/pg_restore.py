@@ -182,6 +182,13 @@ options:
         type: list
         elements: str
         default: []
+  carry:
+    description:
+      - Carry rows of the O(ledgers) into the live databases right behind the flip (O(state=live)) or the way back (O(state=previous)), as
+        M(payops.rollback.pg_carry_back) does, in the same call. Customers who wait are spared the start of another module.
+      - When that fails, the flip stays, and the same command again carries on.
+    type: bool
+    default: false
   allow_plain_sql:
     description:
       - Accept a plain SQL dump, which is a program that somebody wrote and not data that can be compared with anything.
@@ -399,6 +406,10 @@ dropped:
       description: Tables of which that number is an upper bound, because they are too large to be compared without a common history.
       type: list
       elements: str
+carried_back:
+  description: What M(payops.rollback.pg_carry_back) returns.
+  returned: with O(carry=true) and O(ledgers), outside check mode
+  type: dict
 actions:
   description: What was done, in sentences.
   returned: always
@@ -438,6 +449,7 @@ def argument_spec() -> dict[str, dict]:
         "undo_run": {"type": "list", "elements": "str"},
         "count_newer": {"type": "bool", "default": True},
         "ledgers": ledger_option(),
+        "carry": {"type": "bool", "default": False},
         **poolers(),
         **application_logins(),
         "allow_plain_sql": {"type": "bool", "default": False},

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
-VERBS = ("backup", "prepare", "hold", "flip", "flip_carried", "undo", "undo_carried", "stop", "start", "complete")
+VERBS = ("backup", "prepare", "hold", "flip", "undo", "stop", "start", "complete")
 # Verbs that change what customers meet; the others happen beside the live system.
 ACTING = ("backup", "hold", "flip", "undo", "stop", "start", "complete")
 # Runs that exchange something, so that there is something to take back.
@@ -242,7 +242,7 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
                     "left": count,
                     "left_in": kept.get(database) if isinstance(kept, dict) else None,
                 }
-            carried = results.get(f"{verb}_carried") or {}
+            carried = (results.get(verb) or {}).get("carried_back") or {}
             for name, count in (carried.get("carried") or {}).items():
                 entry = rows.setdefault(name, {"newer": count, "left": 0, "left_in": None})
                 entry["carried"] = count

@@ -18,6 +18,8 @@ if t.TYPE_CHECKING:
 
 LOCAL = ("", "localhost", "127.0.0.1", "::1")
 LEAST_MARGIN = 10000
+# Where rows come from behind which flip. A run that had not flipped has nothing to carry when it is undone.
+CARRIED_FROM = {"live": "auto", "previous": "undone"}
 
 
 def is_local(params: dict[str, t.Any]) -> bool:
@@ -83,18 +85,38 @@ def restore(module: AnsibleModule) -> dict[str, t.Any]:
                 after = picture(work.conn, work.names) if work.acting else before
                 planned = "".join(f"{line}\n" for line in result["plan"]) if not work.acting else ""
                 result["diff"] = {"before": before, "after": after + planned}
+    if params["carry"] and params["ledgers"] and state in CARRIED_FROM and not module.check_mode:
+        _carry_behind(module, result, CARRIED_FROM[state])
     return result
 
 
-def carry_back(module: AnsibleModule) -> dict[str, t.Any]:
-    params = module.params
-    if params["ledgers"] is None:
+def _carry_behind(module: AnsibleModule, result: dict[str, t.Any], source: str) -> None:
+    """Rows of the ledgers right behind the flip, in the same call: customers wait, and each call of a module costs them time."""
+    try:
+        carried = carry_back(module, source, False)
+    except RollbackError as exc:
+        exc.details = {**result, **exc.details, "changed": result["changed"]}
+        raise
+    result["changed"] = result["changed"] or carried["changed"]
+    result["actions"] = [*result.get("actions", []), *carried.pop("actions", [])]
+    result["steps"] = [*result["steps"], *carried.pop("steps")]
+    if "diff" in result:
+        result["diff"]["after"] += carried.pop("diff", {}).get("after", "")
+    result["carried_back"] = carried
+
+
+def carried_of(module: AnsibleModule) -> dict[str, t.Any]:
+    """The module pg_carry_back."""
+    if module.params["ledgers"] is None:
         raise RollbackError("ledgers is missing. Name the tables whose rows are carried back.")
+    return carry_back(module, module.params["source"], module.params["fire_triggers"])
+
+
+def carry_back(module: AnsibleModule, source: str, fire_triggers: bool) -> dict[str, t.Any]:
+    params = module.params
     with connect_of(module) as server, run_of(module, _carry_back.COMPONENT, _carry_back.STEPS) as run:
         with readable_errors("carrying rows back"):
-            work = _carry_back.CarryBack(
-                server, paths_of(module), run, params["databases"], params["ledgers"], params["source"], params["fire_triggers"]
-            )
+            work = _carry_back.CarryBack(server, paths_of(module), run, params["databases"], params["ledgers"], source, fire_triggers)
             result = work.carried()
         result["steps"] = run.steps
         if module._diff:

@@ -66,6 +66,25 @@ def test_new_rows_go_back_and_the_rest_is_told(shop: Shop) -> None:
     assert shop.pay() > second + 9000
 
 
+def test_a_flip_carries_in_the_same_call_and_so_does_the_way_back(shop: Shop) -> None:
+    before = shop.pay(10)
+    told = shop.restore("live", check=True, ledgers=LEDGERS, carry=True)
+    assert "carried_back" not in told
+    there = shop.restore("live", ledgers=LEDGERS, carry=True)
+    assert there["carried_back"]["carried"] == {key(shop, "payments"): 1, key(shop, "idempotency_keys"): 0}
+    assert there["carried_back"]["left_in"][shop.name] == there["kept"][shop.name]
+    assert [step["step"] for step in there["steps"]][-1] == "carry"
+    assert before in shop.payments(shop.name)
+
+    after = shop.pay(20)
+    back = shop.restore("previous", ledgers=LEDGERS, carry=True)
+    assert back["carried_back"]["carried"][key(shop, "payments")] == 1
+    assert {before, after} <= shop.payments(shop.name)
+    again = shop.restore("previous", ledgers=LEDGERS, carry=True)
+    assert not again["changed"]
+    assert again["carried_back"]["carried"] == {key(shop, "payments"): 0, key(shop, "idempotency_keys"): 0}
+
+
 def test_triggers_fire_on_request(shop: Shop) -> None:
     shop.pay()
     shop.restore("live")

@@ -102,11 +102,13 @@ def test_without_a_hold_the_flip_has_measured_it() -> None:
 def test_rows_are_told_as_carried_or_left_and_where() -> None:
     db = {
         "prepare": {"databases": {"shop": {"rows_since": {"public.payments": 12, "public.carts": 5, "public.users": 0}}}},
-        "flip": {"kept": {"shop": "shop__kept_x"}},
-        "flip_carried": {
-            "carried": {"shop.public.payments": 10},
-            "left": {"shop.public.payments": {"new": 0, "changed": 2}},
-            "left_in": {"shop": "shop__kept_x"},
+        "flip": {
+            "kept": {"shop": "shop__kept_x"},
+            "carried_back": {
+                "carried": {"shop.public.payments": 10},
+                "left": {"shop.public.payments": {"new": 0, "changed": 2}},
+                "left_in": {"shop": "shop__kept_x"},
+            },
         },
     }
     rows = _report.rows_of(_report.answers(system(db), ["db1", "app1"], ["postgresql", "pm2"]), "flip")
@@ -126,8 +128,10 @@ def test_rows_that_an_interrupted_run_left_are_work_and_are_told_with_their_plac
     assert _report.at_version({"databases": {"shop": {**entry, "to_carry": False}}})
     db = {
         "prepare": {"databases": {"shop": entry}},
-        "flip": {"kept": {"shop": "shop__kept_x"}},
-        "flip_carried": {"carried": {"shop.public.payments": 2}, "left": {}, "left_in": {"shop": "shop__kept_x"}},
+        "flip": {
+            "kept": {"shop": "shop__kept_x"},
+            "carried_back": {"carried": {"shop.public.payments": 2}, "left": {}, "left_in": {"shop": "shop__kept_x"}},
+        },
     }
     rows = _report.rows_of(_report.answers(system(db), ["db1"], ["postgresql"]), "flip")
     assert rows == {
