@@ -10,6 +10,7 @@ people's keys for one deployment account do it.
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -48,7 +49,7 @@ class Elsewhere:
         apart = ["unshare", "--uts", *(["--mount"] if root else ["--map-root-user"])]
         machine = str(self.folder / "machine-id") if root and os.path.exists("/etc/machine-id") else ""
         played = [ansible_playbook(), str(self.clone / "playbooks" / f"{playbook}.yml"), "-i", str(self.folder / "inventory")]
-        given = [word for key, value in words.items() for word in ("-e", f"{key}={value}")]
+        given = ["-e", json.dumps(words)] if words else []
         return [*apart, "sh", "-c", AS_ANOTHER_MACHINE, "sh", machine, *played, *given]
 
     def play(self, playbook: str, **words: t.Any) -> Played:

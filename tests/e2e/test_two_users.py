@@ -77,6 +77,7 @@ class TwoUsers(World):
             "ansible_python_interpreter": PYTHON,
             "ansible_become_method": "su",
             "rollback_pm2_user": self.user,
+            "rollback_pm2_wait_seconds": 90,  # becoming somebody and starting Node take long on a busy machine
             "rollback_pm2_app_dir": str(host.api),
             "rollback_pm2_home": str(host.pm2.home),
         }
