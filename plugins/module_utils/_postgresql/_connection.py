@@ -101,7 +101,7 @@ def plain(exc: BaseException) -> str:
     return " ".join(str(exc).split())
 
 
-def rows(conn: t.Any, sql: t.Any, args: t.Sequence[t.Any] | None = None) -> list[Row]:
+def rows(conn: t.Any, sql: t.Any, args: t.Sequence[t.Any] | t.Mapping[str, t.Any] | None = None) -> list[Row]:
     """All rows of one query."""
     with conn.cursor() as cursor:
         cursor.execute(sql, args)
