@@ -180,7 +180,8 @@ def answered(waiters: t.Collection[t.Any], deadline: float) -> tuple[list[t.Any]
     """Wait for asynchronous sessions: those that have not answered at the deadline, and the error of those that were refused."""
     pending, refused = list(waiters), {}
     while pending:
-        reading, writing = [], []
+        reading: list[t.Any] = []
+        writing: list[t.Any] = []
         for each in list(pending):
             try:
                 state = each.poll()

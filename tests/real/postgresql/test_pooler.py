@@ -193,6 +193,8 @@ def test_whatever_fails_while_paused_it_is_resumed(shop: Shop, pooler: PgBouncer
     result = shop.run("pg_restore", fault=f"postgresql/{where}=fail", state="live", version=shop.version, poolers=[pooler.option()])
     assert result["failed"] and "Broken on purpose" in result["msg"]
     assert pooler.paused() == []
+    state = json.loads((shop.store / "shop" / ".run" / "postgresql.state.json").read_text(encoding="utf-8"))
+    assert not state.get("paused"), "the watch had to do it"
     assert (shop.oid() == old) == where.startswith(("swap/before", "postcheck")), "a flip that was not checked stayed"
     shop.restore("live", poolers=[pooler.option()])
 
