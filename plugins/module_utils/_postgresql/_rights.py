@@ -39,7 +39,7 @@ OWNERS = " UNION ".join(
     f"SELECT x.{owner} FROM {table} x WHERE x.oid >= 16384 AND {more} AND NOT EXISTS (SELECT FROM pg_depend e "
     f"WHERE e.classid = '{table}'::regclass AND e.objid = x.oid AND e.deptype = 'e')"
     for table, owner, more in (
-        ("pg_namespace", "nspowner", "true"),
+        ("pg_namespace", "nspowner", "x.nspname !~ '^pg_(toast_)?temp_'"),
         ("pg_class", "relowner", "x.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"),
         ("pg_proc", "proowner", "true"),
         (
