@@ -89,7 +89,7 @@ def test_another_playbook_that_is_killed_is_played_again(deployed: World, case: 
             stopped.kill()
         assert deployed.locks(), "nothing says that a run was under way"
         if playbook == "undo":
-            deployed.play("rollback_full").refused("undo.yml")
+            deployed.play("rollback_full", version=before[0]).refused("undo.yml")
         deployed.play(playbook).ok()
         if playbook == "rollback_emergency":
             deployed.play("recover").ok()
