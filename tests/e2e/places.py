@@ -67,8 +67,8 @@ NOT_TAKEN: dict[tuple[str, str, str], str] = {
     ("", "pm2", "singletons_stop"): "there are none",
     ("", "pm2", "singletons_start"): "there are none",
     ("", "pm2", "green"): "nothing runs beside the responder of a hold or a stopped app",
-    ("rollback_full", "postgresql", "alter"): "opens what an emergency closed; recover",
-    ("rollback_full", "postgresql", "forget"): "opens what an emergency closed; recover",
+    ("rollback_full", _access.COMPONENT, "alter"): "opens what an emergency closed; recover",
+    ("rollback_full", _access.COMPONENT, "forget"): "opens what an emergency closed; recover",
 }
 
 
@@ -98,9 +98,13 @@ def calls(component: str, verb: str) -> list[tuple[str, dict[str, t.Any]]]:
     return found
 
 
-def steps(component: str, verb: str) -> list[str]:
-    """The steps of a verb; a module that is not known here is an error."""
-    return [step for module, options in calls(component, verb) for step in STEPS_OF[module](options)]
+def steps(component: str, verb: str) -> list[tuple[str, str]]:
+    """The steps of a verb, each with the name that its module has in the journal; a module that is not known here is an error."""
+    found = []
+    for module, options in calls(component, verb):
+        name = _access.COMPONENT if module == "pg_access" else component
+        found += [(name, step) for step in STEPS_OF[module](options)]
+    return found
 
 
 def acts(verb: str) -> bool:
@@ -115,13 +119,13 @@ def places(playbook: str) -> list[Place]:
     for verb in [verb for file in files for verb in verbs_of(file)]:
         for component in order:
             taken = [
-                step
-                for step in steps(component, verb)
-                if ("", component, step) not in NOT_TAKEN and (playbook, component, step) not in NOT_TAKEN
+                (name, step)
+                for name, step in steps(component, verb)
+                if ("", name, step) not in NOT_TAKEN and (playbook, name, step) not in NOT_TAKEN
             ]
-            for number, step in enumerate(taken):
+            for number, (name, step) in enumerate(taken):
                 for phase in ("before", "during") if number == 0 else ("during",):
-                    found.setdefault((component, step, phase))
+                    found.setdefault((name, step, phase))
     return list(found)
 
 

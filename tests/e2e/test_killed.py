@@ -41,9 +41,7 @@ def test_every_playbook_and_every_verb_has_its_cases_or_a_reason() -> None:
 
 def test_every_step_is_in_a_case_or_has_a_reason() -> None:
     taken = {(component, step) for playbook in places.PLAYBOOKS for component, step, unused in places.places(playbook)}
-    declared = {
-        (component, step) for component in places.components() for verb in places.verbs(component) for step in places.steps(component, verb)
-    }
+    declared = {found for component in places.components() for verb in places.verbs(component) for found in places.steps(component, verb)}
     reasons = {(component, step) for playbook, component, step in places.NOT_TAKEN if not playbook}
     assert taken.isdisjoint(reasons)
     assert taken | reasons == declared
@@ -108,7 +106,7 @@ def test_another_playbook_that_is_killed_is_played_again(deployed: World, case: 
 
 def test_an_emergency_stop_and_its_recovery_are_both_killed(deployed: World) -> None:
     with deployed.watching(closed_is_fine=True):
-        with deployed.stopped_at("postgresql/alter/during", "rollback_emergency") as stopped:
+        with deployed.stopped_at("postgresql_access/alter/during", "rollback_emergency") as stopped:
             stopped.kill()
         assert deployed.play("rollback_emergency").ok().outcome == "STOPPED"
         assert deployed.hosts[0].health()[0] in (0, 503)
