@@ -115,7 +115,7 @@ def _id(port: int) -> bytes:
 
 def parse(data: bytes, port: int) -> tuple[bool, list[Flow]]:
     """(whether more messages follow, the connections of ``port``) of one datagram from the kernel."""
-    found = []
+    found: list[Flow] = []
     while len(data) >= HEADER.size:
         length, kind = HEADER.unpack_from(data)[:2]
         if kind == NLMSG_DONE:

@@ -129,26 +129,13 @@ def _postcheck(work: Restore, moves: t.Sequence[_swap.Move]) -> None:
             for move in moves:
                 _look(work, move)
     except RollbackError as exc:
-        back = []
         found = work.found()
-        for move in moves:
-            if move.out_oid is None or move.out_name not in found:
-                continue
-            out = found[move.out_name]
-            spoiled = _state.write_marker({"kind": "staged", "state": "spoiled", "database": move.name, "run": work.mark})
-            name = _state.free_name(move.in_name, found)
-            back.append(_swap.Move(move.name, move.in_oid, name, _always(spoiled), out.name, out.oid, out.marker.get("comment")))
-        if len(back) == len(moves):
-            _swap.swap(work.server.connect, work.server.maintenance, back)
+        replaced = {move.name: found[move.out_name] for move in moves if move.out_oid is not None and move.out_name in found}
+        if len(replaced) == len(moves):
+            # What was live for that moment is kept as after an undo: somebody may have been paid in it.
+            _swap.swap(work.server.connect, work.server.maintenance, _moves_back(work, found, replaced))
             raise RollbackError(f"{exc} The flip was taken back at once: the live databases are what they were.", **exc.details) from exc
         raise
-
-
-def _always(text: str) -> t.Callable[[str], str]:
-    def comment(snapshot: str) -> str:
-        return text
-
-    return comment
 
 
 def _look(work: Restore, move: _swap.Move) -> None:
@@ -272,6 +259,21 @@ def _back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[str, D
     with work.run.step("sequences") as learnt:
         learnt["sequences"] = {name: _push(work, found, name, kept) for name, kept in outs.items()}
     work.result["sequences"] = learnt["sequences"]
+    moves = _moves_back(work, found, outs)
+    with _pooler.paused(work, [move.name for move in moves]) as connect:
+        _swap_step(work, moves, connect)
+        _postcheck_back(work, moves)
+    with work.run.step("remember"):
+        before = {name: kept.marker.get("before") for name, kept in outs.items()}
+        _state.save_live(work.paths, before)
+    for move in moves:
+        work.result["databases"][move.name].update(live_oid=move.in_oid, kept=move.out_name)
+        work.result["kept"][move.name] = move.out_name
+        work.actions.append(f"{move.name} is again what it was before the flip; what the flip brought is kept as {move.out_name}")
+
+
+def _moves_back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[str, Database]) -> list[_swap.Move]:
+    """The replaced databases get their names back; what has the names now is kept."""
     moves = []
     for number, (name, kept) in enumerate(outs.items()):
         marker = {
@@ -291,16 +293,7 @@ def _back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[str, D
                 kept.marker.get("comment"),
             )  # fmt: skip
         )
-    with _pooler.paused(work, [move.name for move in moves]) as connect:
-        _swap_step(work, moves, connect)
-        _postcheck_back(work, moves)
-    with work.run.step("remember"):
-        before = {name: kept.marker.get("before") for name, kept in outs.items()}
-        _state.save_live(work.paths, before)
-    for move in moves:
-        work.result["databases"][move.name].update(live_oid=move.in_oid, kept=move.out_name)
-        work.result["kept"][move.name] = move.out_name
-        work.actions.append(f"{move.name} is again what it was before the flip; what the flip brought is kept as {move.out_name}")
+    return moves
 
 
 def _undone(marker: dict[str, t.Any]) -> t.Callable[[str], str]:

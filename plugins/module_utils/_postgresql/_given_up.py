@@ -61,9 +61,9 @@ def complete(work: Restore) -> dict[str, t.Any]:
             if work.acting:
                 _state.drop(work.conn, each)
         learnt["dropped"] = told
-    for each in told:
+    for entry in told:
         work.actions.append(
-            f"dropped {each['name']} ({each['kind']}, {each['bytes'] >> 20} MiB, {_rows_text(each) or 'no row of its own'})"
+            f"dropped {entry['name']} ({entry['kind']}, {entry['bytes'] >> 20} MiB, {_rows_text(entry) or 'no row of its own'})"
         )
     for name in work.names:
         work.result["databases"][name] = {"live_oid": found[name].oid if name in found else None, "staged": None, "kept": None}
