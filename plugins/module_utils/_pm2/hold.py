@@ -29,7 +29,8 @@ CALM = 0.3  # seconds after the last worker in which PM2 must not have started a
 def answers_hold(port: int, hosts: t.Sequence[str]) -> bool:
     """Whether the responder answered this one request."""
     host = next((name for name in hosts if name not in ("::", "0.0.0.0")), "127.0.0.1")
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+    # A path that no application has: a sick one says so at once, where its health check may hang.
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/.payops-hold"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         opener.open(url, timeout=3).close()
