@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -304,7 +305,7 @@ def test_a_port_that_somebody_else_took(deployed: World) -> None:
         other.bind(("127.0.0.1", host.port))
         other.listen()
         played = deployed.play("rollback_full", version=point, rollback_pm2_wait_seconds=6)
-        played.refused(f"The responder does not answer on port {host.port} after 6 s. Look at: pm2 logs")
+        played.refused(f"Port {host.port} belongs to ", f"(pid {os.getpid()})")
         assert deployed.data_version() == NEXT
     deployed.play("undo")
     host.pm2.run("restart", "kejayangu-api", check=False)

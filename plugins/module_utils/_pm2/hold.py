@@ -16,7 +16,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.drain import listening_hosts
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.drain import listeners, listening_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.scripts import HOLD_HEADER
@@ -80,7 +80,16 @@ def hold_port(app: App, definition: Definition, port: int) -> list[str]:
     )
     _await(app, lambda: any(process.status == "online" for process in app.pm2.named(app.hold_name)), "The responder does not start")
     if definition["exec_mode"] == "cluster":
-        _await(app, lambda: answers_hold(port, hosts), f"The responder does not answer on port {port}")
+        try:
+            _await(app, lambda: answers_hold(port, hosts), f"The responder does not answer on port {port}")
+        except RollbackError as exc:
+            daemon = app.pm2.daemon()
+            others = listeners(port, {daemon.pid} if daemon else ())
+            if not others:
+                raise
+            raise RollbackError(
+                f"Port {port} belongs to {', '.join(others)}; expected {app.name} or nobody there. Stop it, then run the same command again."
+            ) from exc
     return hosts
 
 

@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.payops.rollback.plugins.module_utils._pm2 import traffic
+from ansible_collections.payops.rollback.plugins.module_utils._pm2 import drain, traffic
 
 
 @pytest.fixture(name="pair", params=["127.0.0.1", "::1"])
@@ -106,6 +106,15 @@ def test_what_moved_between_two_looks_decides(monkeypatch: pytest.MonkeyPatch, w
     assert watch.busy({"1"}) == int(was_busy)
     watch.look()
     assert watch.busy({"1"}) == int(expected)
+
+
+def test_who_listens_is_told_by_name() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        (found,) = drain.listeners(port, ())
+        assert found.endswith(f"(pid {os.getpid()})")
+        assert drain.listeners(port, {os.getpid()}) == []
+    assert drain.listeners(port, ()) == []
 
 
 def test_a_kernel_that_does_not_tell_is_no_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
