@@ -17,11 +17,19 @@ sys.path.insert(0, str(ROOT))
 
 pytest_plugins = ["tests.lab.fixtures"]
 
+NOT_IN_THIS_VERSION = "not in this version: "
 FULL = os.environ.get("FULL", "") not in ("", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: part of a whole matrix of failures; without FULL=1 one of each kind is played")
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """What a version or a build of PostgreSQL cannot have is no gap of the tests, and is counted apart from what was skipped."""
+    if report.skipped and isinstance(report.longrepr, tuple) and NOT_IN_THIS_VERSION in report.longrepr[2]:
+        return "not in this version", "-", "NOT IN THIS VERSION"
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

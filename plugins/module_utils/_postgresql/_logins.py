@@ -205,6 +205,7 @@ def _try_staged(work: Restore, login: Login, name: str, database: Database) -> N
     def connect(database_name: str, **settings: t.Any) -> t.Any:
         return open_as(work, login, database_name, direct)
 
+    said = ""
     try:
         with Window(work.conn, connect, database):
             return

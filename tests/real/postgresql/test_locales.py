@@ -30,12 +30,12 @@ WORDS = ["Zebra", "apfel", "\u00c4pfel", "Affe", "z\u00fcrich", "Arfe", "a1", "a
 def test_there_and_back(cluster: Cluster, roles: Roles, dbname: str, tmp_path: pathlib.Path, locale: str, profile: str) -> None:
     since, clause = LOCALES[locale]
     if cluster.major < since:
-        pytest.skip(f"PostgreSQL {cluster.major} has no such locale")
+        pytest.skip(f"not in this version: PostgreSQL {cluster.major} has no such locale")
     owner, app = ident(roles.owner.name), ident(roles.app.name)
     try:
         cluster.sql(f"CREATE DATABASE {ident(dbname)} TEMPLATE template0 OWNER {owner} ENCODING 'UTF8' {clause}")
     except psycopg2.errors.FeatureNotSupported as exc:
-        pytest.skip(f"this build has no ICU: {exc}")
+        pytest.skip(f"not in this version: {exc}")
     shop = Shop(cluster, roles, dbname, tmp_path, roles.operator if profile == "owner" else None)
     try:
         shop.sql(f"ALTER SCHEMA public OWNER TO {owner}; GRANT USAGE ON SCHEMA public TO {app}")

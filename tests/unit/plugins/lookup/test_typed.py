@@ -38,8 +38,9 @@ SHOWN = {
 }
 
 
-def shown(folder: pathlib.Path, *more: str, inventory: t.Mapping[str, t.Any] = INVENTORY) -> dict[str, t.Any]:
+def shown(folder: pathlib.Path, *more: str, inventory: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """What playbooks/vars/words.yml makes of an inventory and a command line."""
+    inventory = INVENTORY if inventory is None else inventory
     (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"app1": dict(inventory)}}}))
     play = {
         "hosts": "all",

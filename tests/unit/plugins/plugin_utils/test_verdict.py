@@ -19,9 +19,9 @@ GATE: dict[str, t.Any] = {"hosts": ["db1", "app1"], "components": ["postgresql",
 COMPONENTS = ["postgresql", "pm2"]
 
 
-def hosts(verify: t.Any, verb: str = "verify", data: t.Any = DATA, **more: t.Any) -> dict[str, t.Any]:
+def hosts(verify: t.Any, verb: str = "verify", data: t.Any = "as usual", **more: t.Any) -> dict[str, t.Any]:
     app = {f"rollback_pm2_{name}": value for name, value in {verb: verify, **more}.items() if value is not None}
-    db = {} if data is None else {f"rollback_postgresql_{verb}": data}
+    db = {} if data is None else {f"rollback_postgresql_{verb}": DATA if data == "as usual" else data}
     return {"db1": {"rollback_components": ["postgresql"], **db}, "app1": {"rollback_components": ["pm2"], **app}}
 
 
