@@ -15,12 +15,12 @@ from tests.lab import ports
 STEPS = list(dict.fromkeys((component, step) for component, step, unused in places.places("rollback_full")))
 
 
-@pytest.mark.parametrize("place", matrix({("postgresql", "load"), ("pm2", "start")}, STEPS))
+@pytest.mark.parametrize("place", matrix({("pm2", "start")}, STEPS))
 def test_a_step_that_fails_sends_everything_back(deployed: World, place: tuple[str, str]) -> None:
     fails(deployed, place, "fail")
 
 
-@pytest.mark.parametrize("place", matrix({("postgresql", "swap"), ("pm2", "flip")}, STEPS))
+@pytest.mark.parametrize("place", matrix({("postgresql", "swap")}, STEPS))
 def test_a_module_that_is_killed_sends_everything_back(deployed: World, place: tuple[str, str]) -> None:
     fails(deployed, place, "kill")
 

@@ -33,8 +33,14 @@ def archive_bad(rig: Rig, behaviour: str) -> None:
     rig.pm2.run("save")
 
 
-@pytest.mark.parametrize("mode", ["cluster", "fork"])
-@pytest.mark.parametrize("behaviour", ["crash", "silent", "sick", "crash-late"])
+@pytest.mark.parametrize(
+    ("behaviour", "mode"),
+    [
+        pytest.param(behaviour, mode, marks=[pytest.mark.full] if mode == "fork" and behaviour != "sick" else [])
+        for behaviour in ("crash", "silent", "sick", "crash-late")
+        for mode in ("cluster", "fork")
+    ],
+)
 def test_preflight_refuses_and_nobody_notices(make_rig: MakeRig, mode: str, behaviour: str) -> None:
     """The false successes of pm2 reload: throws at boot, never listens, online in a restart loop, healthy by name only."""
     rig = make_rig("exchange", mode)

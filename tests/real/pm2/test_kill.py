@@ -42,8 +42,9 @@ CASES = [
     for state in states
     for phase in ("before", "during", "after")
 ]
+PLAYED = [("exchange", "cluster", "green"), ("symlink", "cluster", "flip"), ("exchange", "fork", "serve")]
 KINDS = [
-    pytest.param(layout, mode, step, marks=[] if (layout, mode) == ("exchange", "cluster") else [pytest.mark.full])
+    pytest.param(layout, mode, step, marks=[] if (layout, mode, step) in PLAYED else [pytest.mark.full])
     for layout in ("exchange", "symlink")
     for mode in ("cluster", "fork")
     for step in ("green", "leave", "flip", "start", "serve", "verdict", "save")

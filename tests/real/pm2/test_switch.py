@@ -63,8 +63,15 @@ def test_fork_mode_restarts_and_says_so(make_rig: MakeRig, layout: str) -> None:
     rig.check_complete("2.0.0")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("mode", ["cluster", "fork"])
+@pytest.mark.parametrize(
+    ("layout", "mode"),
+    [
+        ("exchange", "cluster"),
+        ("symlink", "fork"),
+        pytest.param("symlink", "cluster", marks=pytest.mark.full),
+        pytest.param("exchange", "fork", marks=pytest.mark.full),
+    ],
+)
 def test_reboot_brings_up_what_is_live(make_rig: MakeRig, layout: str, mode: str) -> None:
     rig = make_rig(layout, mode)
     rig.first_and_second()
