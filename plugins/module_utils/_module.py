@@ -98,6 +98,7 @@ def execute(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str,
         result = action(module)
     except RollbackError as exc:
         details = {"changed": False, **exc.details}
+        details.pop("msg", None)
         module.fail_json(msg=str(exc), **details)
     except OSError as exc:
         store = module.params.get("store")

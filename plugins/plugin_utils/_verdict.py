@@ -109,9 +109,12 @@ def known_releases(hostvars: HostVars, hosts: t.Iterable[str]) -> dict[str, dict
 def flip_marks(hostvars: HostVars, gate: t.Mapping[str, t.Any], corruption: bool = False, why: str = "") -> list[dict[str, t.Any]]:
     """The marks that a rollback leads to once it was verified."""
     hosts, components = gate["hosts"], gate["components"]
+    entered = releases_of(hostvars, hosts, components, "flip")
+    if not entered:
+        return []  # nothing was left: the same command again, or the databases alone
     marks = release_marks(
         releases_of(hostvars, hosts, components, "observe"),
-        releases_of(hostvars, hosts, components, "flip"),
+        entered,
         health(hostvars, hosts, components, "verify")["healthy"] is True,
         "corruption" if corruption else "rollback",
         str(why) if why else None,

@@ -28,7 +28,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.traffic impor
 
 POLL = 0.005
 CALM = 0.5
-CALM_ANCHORED = 0.03
+CALM_ANCHORED = 0.3  # what a handler still does behind its answer
 SETTLE = 0.25
 GRACE = 0.5
 ANCHOR_TRIES = 40
@@ -226,12 +226,18 @@ class Remover:
             # Taken up only when PM2 knows that the process is to stop; one that handles the signal then need not wait for it.
             threading.Timer(SETTLE, anchor.close).start()
         # What it still does has nothing to do with a request; a sick release often waits for a pool that never empties.
-        force = threading.Timer(max(GRACE, self.until - time.monotonic()), _end, (process.pid,)) if self.until is not None else None
+        force = (
+            threading.Timer(max(GRACE, self.until - time.monotonic()), _end, (process.pid,))
+            if self.until is not None and process.pid > 0
+            else None
+        )
         if force is not None:
             force.start()
-        self.pm2.delete(process.pm_id)
-        if force is not None:
-            force.cancel()
+        try:
+            self.pm2.delete(process.pm_id)
+        finally:
+            if force is not None:
+                force.cancel()
 
     def wait(self) -> list[dict[str, t.Any]]:
         for thread in self.threads:

@@ -169,7 +169,9 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
     what = f"{app.name} at {to.get('version') or str(to.get('release'))[:12]}"
     with app.run.step("serve") as learnt:
         # Customers are let in as soon as the release answers them; whether it stays up is judged while it serves.
-        await_processes(app.pm2, demand._replace(stable=0.0), lambda: layout.home, definition)
+        # Without a probe that tells it from the responder, only time shows that it listens.
+        blind = was_held and not any((probe.get("type") or "http") == "http" for probe in probes)
+        await_processes(app.pm2, demand if blind else demand._replace(stable=0.0), lambda: layout.home, definition)
         if was_held:
             learnt["first_answer"] = _end_hold(app, probes, port, what, judge)
     with app.run.step("verdict") as learnt:

@@ -77,8 +77,10 @@ class Watch:
             return flow.busy()
         before, was_busy = self._seen[flow.inode]
         asked, answered = flow.received > before.received, flow.sent > before.sent
+        if asked and answered and flow.since_sent == flow.since_received:
+            return was_busy  # within one tick: answered, then asked; or asked, then answered
         if asked and answered:
-            return was_busy  # answered, then asked; or asked, then answered
+            return flow.busy()
         if asked or answered:
             return asked
         return was_busy and flow.busy()
@@ -119,6 +121,8 @@ def parse(data: bytes, port: int) -> tuple[bool, list[Flow]]:
     while len(data) >= HEADER.size:
         length, kind = HEADER.unpack_from(data)[:2]
         if kind == NLMSG_DONE:
+            if length >= HEADER.size + 4 and struct.unpack_from("=i", data, HEADER.size)[0]:
+                raise ValueError("the kernel gave up")  # it cannot tell, which is no empty list
             return False, found
         if kind == NLMSG_ERROR or length < HEADER.size:
             raise ValueError("the kernel refused")

@@ -94,6 +94,9 @@ LOOK = traffic.Flow("1", 5, received=10, sent=10, unread=0, unsent=0, since_rece
         # both within two looks, at the same tick: only what was before tells them apart
         (False, {"received": 20, "sent": 20, "since_received": 2, "since_sent": 2}, False),
         (True, {"received": 20, "sent": 20, "since_received": 2, "since_sent": 2}, True),
+        # answered and asked again, or asked and answered: the times tell
+        (False, {"received": 20, "sent": 20, "since_received": 2, "since_sent": 6}, True),
+        (True, {"received": 20, "sent": 20, "since_received": 6, "since_sent": 2}, False),
         (False, {"received": 20, "sent": 20, "unread": 5}, True),
     ],
 )
@@ -130,5 +133,8 @@ def test_a_truncated_answer_is_refused_and_not_guessed() -> None:
     data = traffic.HEADER.pack(traffic.HEADER.size + len(message), traffic.SOCK_DIAG_BY_FAMILY, 0, 1, 0) + message
     with pytest.raises(ValueError, match="nothing about the connection"):
         traffic.parse(data, 80)
+    with pytest.raises(ValueError, match="gave up"):
+        traffic.parse(traffic.HEADER.pack(20, traffic.NLMSG_DONE, 0, 1, 0) + (-2).to_bytes(4, "little", signed=True), 80)
+    assert traffic.parse(traffic.HEADER.pack(20, traffic.NLMSG_DONE, 0, 1, 0) + bytes(4), 80) == (False, [])
     with pytest.raises(ValueError, match="refused"):
         traffic.parse(traffic.HEADER.pack(20, traffic.NLMSG_ERROR, 0, 1, 0) + bytes(4), 80)

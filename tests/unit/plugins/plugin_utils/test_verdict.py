@@ -77,6 +77,11 @@ def test_only_a_verified_rollback_marks() -> None:
     assert marks(PORT) == marks(None) == marks(SICK) == {}
 
 
+def test_the_same_command_again_leaves_nothing_and_so_marks_nothing() -> None:
+    again = hosts(HTTP, observe={"live": {"release": "old"}})
+    assert _verdict.flip_marks(again, GATE) == []
+
+
 def test_leaving_a_good_release_for_a_bad_one_is_no_verdict_on_it() -> None:
     bad, good = {"status": "bad"}, {"status": "good"}
     assert marks(HTTP, known={"old": good, "new": bad}) == {"new": "good"}  # which the registry refuses without a person's word
