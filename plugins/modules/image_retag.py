@@ -67,7 +67,7 @@ options:
   kept_prefix:
     description:
       - What kept tags begin with. The first 12 digits of the replaced image's ID or digest follow, so each image has one kept tag in its repository.
-      - Tags that begin with it are never moved. They can be named as O(tags[].image).
+      - Kept tags are never moved. They can be named as O(tags[].image).
       - Kept tags are removed by nobody but you. Remove them when there will be no way back any more.
     type: str
     default: payops-kept-

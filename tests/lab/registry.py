@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 import typing as t
 
 import requests
@@ -20,7 +21,7 @@ from tests.lab import ports, processes
 PROGRAM = shutil.which("docker-registry") or "/usr/bin/docker-registry"
 HOW_TO_GET = f"no registry found at {PROGRAM}; install the operating system's package docker-registry"
 # The one user of registries with a basic login. bcrypt of the password with the least cost: htpasswd -nbB -C 4.
-USER, PASSWORD = "deploy", "k3pt \"secret\" p\u00e4ss:word"
+USER, PASSWORD = "deploy", 'k3pt "secret" p\u00e4ss:word'
 
 OCI, DOCKER = "application/vnd.oci.image", "application/vnd.docker.distribution"
 # media types of the two families: index, manifest, configuration, layer
@@ -141,12 +142,15 @@ class Registry:
             platform = {"architecture": architecture, "os": "linux"}
             entries.append({"mediaType": child.media_type, "digest": child.digest, "size": len(child.data), "platform": platform})
         data = json.dumps({"schemaVersion": 2, "mediaType": TYPES[family][0], "manifests": entries}, indent=1).encode() + b" \n"
-        self.manifest(repository, tag, TYPES[family][0], data)
+        self.manifest(repository, tag or digest_of(data), TYPES[family][0], data)
         return Stored(digest_of(data), TYPES[family][0], data)
 
     def get(self, repository: str, reference: str) -> tuple[str, str, bytes] | None:
         """Digest of the bytes, media type and bytes, as the registry hands them out to somebody who takes everything."""
         answer = self.call("GET", f"{repository}/manifests/{reference}", headers={"Accept": ANY})
+        deadline = time.monotonic() + 2
+        while answer.status_code == 500 and time.monotonic() < deadline:  # while the file of a tag is being written
+            answer = self.call("GET", f"{repository}/manifests/{reference}", headers={"Accept": ANY})
         if answer.status_code == 404:
             return None
         assert answer.status_code == 200, answer.text

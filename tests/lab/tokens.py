@@ -79,6 +79,7 @@ class TokenServer:
         kind, name, actions = (scope.split(":", 2) + ["", "", ""])[:3]
         allowed = [each for each in actions.split(",") if each in self.may.get(user, [])]
         self._send(request, 200, {self.answer_key: self.token(user, [{"type": kind, "name": name, "actions": allowed}] if allowed else [])})
+        return None
 
     def _send(self, request: http.server.BaseHTTPRequestHandler, status: int, answer: t.Any) -> None:
         data = json.dumps(answer).encode()
@@ -92,7 +93,16 @@ class TokenServer:
         der = base64.b64encode(ssl.PEM_cert_to_DER_cert(self.certificate.read_text())).decode()
         now = int(time.time())
         header = {"typ": "JWT", "alg": "RS256", "x5c": [der]}
-        claims = {"iss": self.ISSUER, "sub": user, "aud": self.SERVICE, "exp": now + 60, "nbf": now - 10, "iat": now, "jti": str(now), "access": access}
+        claims = {
+            "iss": self.ISSUER,
+            "sub": user,
+            "aud": self.SERVICE,
+            "exp": now + 60,
+            "nbf": now - 10,
+            "iat": now,
+            "jti": str(now),
+            "access": access,
+        }
         body = f"{_b64(json.dumps(header).encode())}.{_b64(json.dumps(claims).encode())}"
         argv = ["openssl", "dgst", "-sha256", "-sign", str(self.key)]
         return f"{body}.{_b64(subprocess.run(argv, input=body.encode(), capture_output=True, timeout=20, check=True).stdout)}"

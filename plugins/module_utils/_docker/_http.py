@@ -59,7 +59,9 @@ def check_url(url: str) -> str:
     if not good:
         raise RollbackError(f"registry.url {url!r} is not the address of a registry. Write it as https://registry.example:5000.")
     if parts.username is not None or parts.password is not None:
-        raise RollbackError("registry.url has a login in it. Give it as registry.username and registry.password, which are kept out of logs.")
+        raise RollbackError(
+            "registry.url has a login in it. Give it as registry.username and registry.password, which are kept out of logs."
+        )
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise RollbackError(
             f"registry.url {url!r} goes on behind the host. Write https://host[:port] only; the repository's path belongs into tags[].tag."
@@ -179,7 +181,9 @@ class Http:
         if self.url.startswith("https://") and not realm.startswith("https://"):
             raise RollbackError(f"The registry {self.url} sends logins to {realm}, which is not https. Nothing was sent there.")
         headers = {"Authorization": self._basic(realm, answer, use, repository)} if self.given.username is not None else {}
-        query = "&".join(f"{key}={requests.utils.quote(value, safe='')}" for key, value in (("service", service), ("scope", scope)) if value)
+        query = "&".join(
+            f"{key}={requests.utils.quote(value, safe='')}" for key, value in (("service", service), ("scope", scope)) if value
+        )
         token_answer = self._send("GET", f"{realm}{'&' if '?' in realm else '?'}{query}", headers)
         token = None
         if token_answer.status_code == 200:
@@ -196,7 +200,11 @@ class Http:
         who = who or f"the registry {self.url}"
         doing = "read" if use == "read" else "write to"
         user = f"user {self.given.username!r}" if self.given.username is not None else "anybody without a login"
-        what = "Check registry.username and registry.password" if self.given.username is not None else "Give registry.username and registry.password"
+        what = (
+            "Check registry.username and registry.password"
+            if self.given.username is not None
+            else "Give registry.username and registry.password"
+        )
         raise RollbackError(
             f"{who[0].upper()}{who[1:]} does not let {user} {doing} {repository} (status {answer.status_code}{said(answer)}). "
             f"{what}, and what that user may do there."
@@ -226,9 +234,9 @@ def _no_answer(url: str, exc: BaseException, given: Connection) -> str:
     where = f"{parts.scheme}://{parts.netloc}"
     text = str(exc)
     if isinstance(exc, requests.exceptions.SSLError):
-        # the server's alert comes first: "certificate required" is about ours
-        found = re.search(r"certificate verify failed: ([^('\"]+)|alert ([a-z ]+)|\] ([a-z ]+)", text)
-        reason = next((part.strip() for part in found.groups() if part), "") if found else "TLS failed"
+        # why ours was refused, or why we refused; the rest of the words is where in OpenSSL that happened
+        found = [re.search(pattern, text) for pattern in (r"verify failed: ([^('\"]+)", r"alert ([a-z ]+)", r"\] ([^('\"]+)")]
+        reason = next((each.group(1).strip() for each in found if each), "TLS failed")
         return (
             f"The certificates of {where} and of this host do not agree: {reason}. "
             "Check registry.ca_path, registry.client_cert and registry.client_key, and the host in registry.url."

@@ -62,10 +62,10 @@ def docker_argument_spec() -> dict[str, t.Any]:
 
 
 @contextmanager
-def place_of(module: AnsibleModule) -> t.Iterator[t.Union[_engine.Engine, Registry]]:
+def place_of(module: AnsibleModule) -> t.Iterator[_engine.Engine | Registry]:
     """The engine or the registry that ``module``'s options name; fails the module when its library is missing."""
     given = module.params
-    place: t.Union[_engine.Engine, Registry]
+    place: _engine.Engine | Registry
     if given["registry"] is not None:
         if _http.REQUESTS_ERROR is not None:
             module.fail_json(msg=missing_required_lib("requests", reason="for registries"), exception=_http.REQUESTS_ERROR)

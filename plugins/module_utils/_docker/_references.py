@@ -15,7 +15,9 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
-HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z")
+HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z"
+)
 PART = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -50,8 +52,8 @@ class Wish(t.NamedTuple):
     text: str
     identity: str = ""
     short: str = ""
-    tag: t.Optional[Tag] = None
-    repository: t.Optional[Tag] = None
+    tag: Tag | None = None
+    repository: Tag | None = None
 
 
 def _split(what: str, text: str) -> tuple[str, str, str]:
@@ -72,7 +74,9 @@ def _split(what: str, text: str) -> tuple[str, str, str]:
     elif ":" in rest and not TAG.match(tag):
         wrong = f"the tag {tag!r} must have 1 to 128 letters, digits, '_', '.' and '-', and begin with none of the last two"
     if wrong:
-        raise RollbackError(f"{what} {text!r} is not a name of an image: {wrong}. Write it as repository:tag, for example kejayangu/api:latest.")
+        raise RollbackError(
+            f"{what} {text!r} is not a name of an image: {wrong}. Write it as repository:tag, for example kejayangu/api:latest."
+        )
     if host in HUB:
         host = ""
     if host == "" and path.startswith("library/") and path.count("/") == 1:
@@ -117,9 +121,9 @@ def parse_image(what: str, text: str) -> Wish:
 
 def check_prefix(prefix: str) -> str:
     """The beginning of kept tags."""
-    if not TAG.match(f"{prefix}{'0' * KEPT_DIGITS}"):
+    if not prefix or not TAG.match(f"{prefix}{'0' * KEPT_DIGITS}"):
         raise RollbackError(
-            f"kept_prefix {prefix!r} cannot begin a tag: expected up to {128 - KEPT_DIGITS} letters, digits, '_', '.' and '-', "
+            f"kept_prefix {prefix!r} cannot begin a tag: expected 1 to {128 - KEPT_DIGITS} letters, digits, '_', '.' and '-', "
             "beginning with a letter, a digit or '_'."
         )
     return prefix
@@ -128,6 +132,12 @@ def check_prefix(prefix: str) -> str:
 def kept_tag(tag: Tag, prefix: str, identity: str) -> Tag:
     """Where the replaced image stays reachable. Made from its identity: the same call again finds it, and no other image has it."""
     return tag._replace(tag=f"{prefix}{identity.partition(':')[2][:KEPT_DIGITS]}")
+
+
+def is_kept(tag: Tag, prefix: str) -> bool:
+    """Whether the tag looks as :func:`kept_tag` makes them."""
+    rest = tag.tag[len(prefix) :]
+    return tag.tag.startswith(prefix) and len(rest) == KEPT_DIGITS and bool(HEX.match(rest))
 
 
 def short(identity: str | None) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import typing as t
 from urllib.parse import quote, urlsplit
 
@@ -72,7 +73,11 @@ class Registry:
 
     def _get(self, path: str, reference: str) -> Manifest | None:
         """The manifest of a tag or digest, or None if the registry has none."""
-        answer = self.http.request("GET", path, f"manifests/{quote(reference, safe=':')}", {"Accept": ACCEPT})
+        for pause in (0.1, 0.3, 0):
+            answer = self.http.request("GET", path, f"manifests/{quote(reference, safe=':')}", {"Accept": ACCEPT})
+            if answer.status_code != 500 or ":" in reference or not pause:
+                break
+            time.sleep(pause)  # Debian's registry says 500 about a tag that somebody is moving at this moment
         where = f"{path}{'@' if ':' in reference else ':'}{reference}"
         if answer.status_code == 404 or (answer.status_code == 500 and ":" in reference and self._blob(path, reference) < 400):
             return None  # the second: Debian's registry says so about the digest of a configuration or a layer
@@ -162,7 +167,12 @@ class Registry:
         """The images of the tag's repository that have a tag."""
         path = self._path(tag)
         return [
-            {"image": manifest.digest, "tags": [str(tag._replace(tag=name)) for name in names], "digests": [], "image_id": manifest.image_id}
+            {
+                "image": manifest.digest,
+                "tags": [str(tag._replace(tag=name)) for name in names],
+                "digests": [],
+                "image_id": manifest.image_id,
+            }
             for manifest, names in self._tagged(path)
         ]
 
@@ -202,7 +212,9 @@ class Registry:
         path = self._path(tag)
         manifest = self._known.get((path, identity)) or self._get(path, identity)
         if manifest is None:
-            raise RollbackError(f"{_capital(self.name)} has no manifest {identity} any more: somebody deleted it meanwhile. Nothing was written to {tag}.")
+            raise RollbackError(
+                f"{_capital(self.name)} has no manifest {identity} any more: somebody deleted it meanwhile. Nothing was written to {tag}."
+            )
         answer = self.http.request("PUT", path, f"manifests/{quote(tag.tag)}", {"Content-Type": manifest.media_type}, data=manifest.data)
         if answer.status_code not in (200, 201, 202):
             raise RollbackError(

@@ -23,6 +23,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._reference
     Tag,
     Wish,
     check_prefix,
+    is_kept,
     kept_tag,
     parse_image,
     parse_tag,
@@ -81,7 +82,7 @@ def wishes_of(tags: t.Sequence[t.Mapping[str, t.Any]], prefix: str) -> list[tupl
         tag = parse_tag(f"tags[{number}].tag", each["tag"])
         if tag in found:
             raise RollbackError(f"The tag {tag} is in tags twice. Name it once.")
-        if tag.tag.startswith(prefix):
+        if is_kept(tag, prefix):
             raise RollbackError(
                 f"{tag} is a kept tag: it keeps an image that was replaced, and is never moved. Name it as tags[].image to go back to that image."
             )
@@ -249,7 +250,13 @@ class Retag:
         state = self._state()
         known = state.setdefault(STATE, {})
         for move in needed:
-            entry = {"image": move.image, "was": move.was, "kept": str(move.kept) if move.kept else None, "run": self.run.run_id, "at": now()}
+            entry = {
+                "image": move.image,
+                "was": move.was,
+                "kept": str(move.kept) if move.kept else None,
+                "run": self.run.run_id,
+                "at": now(),
+            }
             known[self._key(move.tag)] = entry
         write_json(self.run.paths.state(COMPONENT), state, self.run.paths.file_mode)
 
@@ -270,7 +277,9 @@ class Retag:
         rows, undo, actions = [], [], []
         for move in moves:
             replaced, kept = self.replaced(move)
-            rows.append({"tag": str(move.tag), "image": move.image, "was": move.was, "changed": move.needed, "replaced": replaced, "kept": kept})
+            rows.append(
+                {"tag": str(move.tag), "image": move.image, "was": move.was, "changed": move.needed, "replaced": replaced, "kept": kept}
+            )
             if replaced:
                 undo.append({"tag": str(move.tag), "image": replaced})
             if move.needed:

@@ -80,12 +80,18 @@ def test_many_tags_in_one_call_and_a_swap(registry: Registry, rig: Rig, reposito
     blue, green = registry.push(api, "blue", "blue"), registry.push(api, "green", "green")
     old, new = registry.push_index(worker, "old", "1"), registry.push_index(worker, "latest", "2")
     host = registry.netloc
-    result = rig.ok({f"{api}:blue": f"{api}:green", f"{host}/{api}:green": f"{api}:blue", f"{worker}:latest": f"{host}/{worker}@{old.digest}"})
+    result = rig.ok(
+        {f"{api}:blue": f"{api}:green", f"{host}/{api}:green": f"{api}:blue", f"{worker}:latest": f"{host}/{worker}@{old.digest}"}
+    )
     assert registry.names(api, "blue") == green.digest and registry.names(api, "green") == blue.digest
     assert registry.names(worker, "latest") == old.digest
     assert "3 of 3 tags" in result["msg"]
     rig.ok(result["undo"])
-    assert (registry.names(api, "blue"), registry.names(api, "green"), registry.names(worker, "latest")) == (blue.digest, green.digest, new.digest)
+    assert (registry.names(api, "blue"), registry.names(api, "green"), registry.names(worker, "latest")) == (
+        blue.digest,
+        green.digest,
+        new.digest,
+    )
 
 
 def test_by_the_image_id_that_an_engine_gives(registry: Registry, rig: Rig, repository: str) -> None:
