@@ -71,11 +71,6 @@ options:
       - Kept tags are removed by nobody but you. Remove them when there will be no way back any more.
     type: str
     default: payops-kept-
-seealso:
-  - module: community.docker.docker_image_tag
-    description: Tags images without keeping what was replaced.
-  - module: community.docker.docker_image_pull
-    description: Brings an image to the engine.
 """
 
 EXAMPLES = r"""

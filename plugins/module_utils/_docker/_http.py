@@ -18,7 +18,7 @@ import time
 import traceback
 import typing as t
 import warnings
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
@@ -181,9 +181,7 @@ class Http:
         if self.url.startswith("https://") and not realm.startswith("https://"):
             raise RollbackError(f"The registry {self.url} sends logins to {realm}, which is not https. Nothing was sent there.")
         headers = {"Authorization": self._basic(realm, answer, use, repository)} if self.given.username is not None else {}
-        query = "&".join(
-            f"{key}={requests.utils.quote(value, safe='')}" for key, value in (("service", service), ("scope", scope)) if value
-        )
+        query = "&".join(f"{key}={quote(value, safe='')}" for key, value in (("service", service), ("scope", scope)) if value)
         token_answer = self._send("GET", f"{realm}{'&' if '?' in realm else '?'}{query}", headers)
         token = None
         if token_answer.status_code == 200:
@@ -235,8 +233,8 @@ def _no_answer(url: str, exc: BaseException, given: Connection) -> str:
     text = str(exc)
     if isinstance(exc, requests.exceptions.SSLError):
         # why ours was refused, or why we refused; the rest of the words is where in OpenSSL that happened
-        found = [re.search(pattern, text) for pattern in (r"verify failed: ([^('\"]+)", r"alert ([a-z ]+)", r"\] ([^('\"]+)")]
-        reason = next((each.group(1).strip() for each in found if each), "TLS failed")
+        tried = [re.search(pattern, text) for pattern in (r"verify failed: ([^('\"]+)", r"alert ([a-z ]+)", r"\] ([^('\"]+)")]
+        reason = next((each.group(1).strip() for each in tried if each), "TLS failed")
         return (
             f"The certificates of {where} and of this host do not agree: {reason}. "
             "Check registry.ca_path, registry.client_cert and registry.client_key, and the host in registry.url."

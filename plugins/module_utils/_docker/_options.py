@@ -75,7 +75,9 @@ def place_of(module: AnsibleModule) -> t.Iterator[_engine.Engine | Registry]:
             module.fail_json(msg=missing_required_lib("docker", reason="for Docker engines"), exception=_engine.DOCKER_ERROR)
         folder = os.environ.get("DOCKER_CERT_PATH") if given["tls"] or given["validate_certs"] else None
         files = {"ca_path": "ca.pem", "client_cert": "cert.pem", "client_key": "key.pem"}
-        paths = {option: given[option] or (os.path.join(folder, name) if folder else None) for option, name in files.items()}
+        paths: dict[str, t.Any] = {
+            option: given[option] or (os.path.join(folder, name) if folder else None) for option, name in files.items()
+        }
         rest = {option: given[option] for option in ("docker_host", "api_version", "timeout", "tls", "validate_certs")}
         place = _engine.Engine(_engine.Connection(**rest, **paths))
     try:

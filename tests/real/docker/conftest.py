@@ -11,7 +11,9 @@ import typing as t
 
 import pytest
 
+from tests.lab import docker as lab_docker
 from tests.lab import registry as lab_registry
+from tests.lab.docker import Engine
 from tests.lab.fixtures import unavailable
 from tests.lab.registry import Registry
 from tests.real.docker.rig import Rig
@@ -41,3 +43,17 @@ def repository() -> str:
 @pytest.fixture
 def rig(registry: Registry, tmp_path: pathlib.Path) -> Rig:
     return Rig(tmp_path / "store", registry={"url": registry.url})
+
+
+@pytest.fixture(scope="session")
+def engine() -> t.Iterator[Engine]:
+    reason = lab_docker.unusable()
+    if reason:
+        unavailable(reason)
+    with Engine() as started:
+        yield started
+
+
+@pytest.fixture
+def engine_rig(engine: Engine, tmp_path: pathlib.Path) -> Rig:
+    return Rig(tmp_path / "store", docker_host=engine.url)

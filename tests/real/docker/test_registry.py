@@ -95,7 +95,8 @@ def test_many_tags_in_one_call_and_a_swap(registry: Registry, rig: Rig, reposito
 
 
 def test_by_the_image_id_that_an_engine_gives(registry: Registry, rig: Rig, repository: str) -> None:
-    old, unused = registry.push(repository, "v1", "1"), registry.push(repository, "latest", "2")
+    old = registry.push(repository, "v1", "1")
+    registry.push(repository, "latest", "2")
     assert rig.ok({f"{repository}:latest": old.image_id})["tags"][0]["image"] == old.digest
     assert registry.names(repository, "latest") == old.digest
 
@@ -148,7 +149,8 @@ def test_an_image_that_has_lost_a_layer_is_refused(registry: Registry, rig: Rig,
 
 
 def test_a_platform_that_is_lost_is_named(registry: Registry, rig: Rig, repository: str) -> None:
-    old, unused = registry.push_index(repository, "old", "1"), registry.push(repository, "latest", "2")
+    old = registry.push_index(repository, "old", "1")
+    registry.push(repository, "latest", "2")
     child = json.loads(old.data)["manifests"][1]["digest"]
     registry.call("DELETE", f"{repository}/manifests/{child}")
     assert "linux/arm64" in rig.refused({f"{repository}:latest": old.digest})
@@ -164,7 +166,8 @@ def test_leaving_an_image_that_is_broken(registry: Registry, rig: Rig, repositor
 
 
 def test_another_repository_and_another_registry(registry: Registry, rig: Rig, repository: str) -> None:
-    unused, other = registry.push(repository, "latest", "1"), registry.push(f"{repository}/other", "v1", "2")
+    registry.push(repository, "latest", "1")
+    other = registry.push(f"{repository}/other", "v1", "2")
     assert "another repository" in rig.refused({f"{repository}:latest": f"{repository}/other@{other.digest}"})
     assert "in the registry registry.example" in rig.refused({f"registry.example/{repository}:latest": other.digest})
 
