@@ -177,8 +177,6 @@ class Retag:
             with self.run.step("verify"):
                 for move in needed:
                     self._expect(move.tag, move.image)
-        except Fenced:
-            raise  # another run acts now: nothing more may be touched
         except (RollbackError, OSError) as exc:
             raise self._after_failure(exc) from exc
 
@@ -206,8 +204,8 @@ class Retag:
 
     def _after_failure(self, exc: Exception) -> RollbackError:
         """All tags or none: those that were moved name again what they named. A tag that was made stays, for nothing was there before."""
-        details = dict(getattr(exc, "details", {}))
-        back, left = [], []
+        back: list[Move] = []
+        left: list[Move] = []
         if self.moved:
             try:
                 with self.run.step("put_back", tags=[str(move.tag) for move in self.moved]):
@@ -225,8 +223,9 @@ class Retag:
                             raise
                         except (RollbackError, OSError):
                             left.append(move)
-            except Fenced as fenced:
-                return fenced
+            except Fenced as fenced:  # another run acts now: nothing more may be touched
+                exc = fenced
+                left = [move for move in self.moved if move not in back and self.place.names(move.tag) == move.image]
         said = str(exc)
         if back:
             said += f" Put back: {', '.join(f'{move.tag} names {short(move.was)}' for move in back)}."
@@ -235,7 +234,7 @@ class Retag:
         if not back and not left:
             said += " No tag was moved."
         changed = bool(left or self.kept_now)
-        return RollbackError(said, **{"changed": changed, "steps": self.run.steps, **details})
+        return RollbackError(said, **{"changed": changed, "steps": self.run.steps, **getattr(exc, "details", {})})
 
     # -- what is remembered ----------------------------------------------------------------------------------------------
 

@@ -38,7 +38,15 @@ class Rig:
     ) -> subprocess.Popen[str]:
         """``tags`` is {tag: image}, or the option as it is."""
         wanted = [{"tag": tag, "image": image} for tag, image in tags.items()] if isinstance(tags, dict) else tags
-        given = {"store": str(self.store), "system": "shop", "tags": wanted, "_ansible_diff": True, **self.options, **options}
+        given = {
+            "store": str(self.store),
+            "system": "shop",
+            "tags": wanted,
+            "_ansible_diff": True,
+            "_ansible_inject_invocation": True,
+            **self.options,
+            **options,
+        }
         if check:
             given["_ansible_check_mode"] = True
         own = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}

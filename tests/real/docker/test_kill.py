@@ -237,7 +237,8 @@ def test_another_run_takes_over(shop: Shop, tmp_path: pathlib.Path) -> None:
 
     shop.gate.rule = rule
     result = shop.rig.run(shop.tags)
-    assert result["failed"] and "emergency" in result["msg"], result
+    assert result["failed"] and "held by run emergency" in result["msg"] and result["changed"], result
+    assert f"Not put back: {shop.services[0]}:latest names" in result["msg"] and shop.services[2] not in result["msg"]
     assert shop.named() == ["old", "old", "new"]
     assert "emergency" in shop.rig.run(shop.back)["msg"]
     assert shop.named() == ["old", "old", "new"]
