@@ -75,6 +75,8 @@ class Engine:
             with self.readable_errors("connecting"):
                 tls: t.Any = False
                 if given.tls or given.validate_certs:
+                    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+                        os.environ.pop(name, None)  # requests, below the SDK, would trust these instead of ca_path
                     pair = (given.client_cert, given.client_key) if given.client_cert and given.client_key else None
                     tls = docker.tls.TLSConfig(client_cert=pair, verify=given.validate_certs, ca_cert=given.ca_path)
                 version = None if given.api_version == "auto" else given.api_version
