@@ -34,7 +34,7 @@ def unusable() -> str:
 
 
 class Engine:
-    """``tcp`` are further words for dockerd, for example to listen on a port with TLS."""
+    """``more`` are further words for dockerd, for example to listen on a port with TLS."""
 
     def __init__(self, *more: str) -> None:
         # short: a socket's path has at most 107 characters
@@ -80,7 +80,7 @@ class Engine:
         if self._client is None:
             import docker
 
-            self._client = docker.APIClient(base_url=self.url, version="1.40", timeout=30)
+            self._client = docker.APIClient(base_url=self.url, version="auto", timeout=30)
         return self._client
 
     def stop(self) -> None:
@@ -88,12 +88,10 @@ class Engine:
             self._client.close()
             self._client = None
         if self._process is not None:
+            own = processes.descendants(self._process.pid)  # its containerd
             processes.stop(self._process, timeout=30)
-            processes.wait_gone(processes.descendants(self._process.pid), 10)
-
-    def kill9(self) -> None:
-        self._process.kill()
-        self._process.wait(20)
+            for pid in processes.wait_gone(own, 10):
+                processes.stop(pid)
 
     def __exit__(self, *exc: object) -> None:
         self.stop()

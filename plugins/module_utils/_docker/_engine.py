@@ -11,6 +11,7 @@ import traceback
 import typing as t
 from contextlib import contextmanager
 
+from ansible_collections.payops.rollback.plugins.module_utils._docker._http import check_files
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import Tag, Wish, short
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
@@ -68,16 +69,13 @@ class Engine:
     def client(self) -> t.Any:
         if self._client is None:
             given = self.connection
-            for option in ("ca_path", "client_cert", "client_key"):
-                path = getattr(given, option)
-                if path and not os.path.isfile(path):
-                    raise RollbackError(f"{option} {path} is not a file on this host.")
+            check_files("", given.ca_path, given.client_cert, given.client_key)
             with self.readable_errors("connecting"):
                 tls: t.Any = False
                 if given.tls or given.validate_certs:
                     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
                         os.environ.pop(name, None)  # requests, below the SDK, would trust these instead of ca_path
-                    pair = (given.client_cert, given.client_key) if given.client_cert and given.client_key else None
+                    pair = (given.client_cert, given.client_key or given.client_cert) if given.client_cert else None
                     tls = docker.tls.TLSConfig(client_cert=pair, verify=given.validate_certs, ca_cert=given.ca_path)
                 version = None if given.api_version == "auto" else given.api_version
                 self._client = docker.APIClient(base_url=given.docker_host, version=version or "auto", timeout=given.timeout, tls=tls)

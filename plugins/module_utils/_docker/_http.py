@@ -14,6 +14,7 @@ import base64
 import ipaddress
 import os
 import re
+import ssl
 import time
 import traceback
 import typing as t
@@ -69,6 +70,35 @@ def check_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def check_files(prefix: str, ca_path: str | None, client_cert: str | None, client_key: str | None) -> None:
+    """Whether the files of the TLS options can be used. Libraries say it late and in riddles, or ask for a password."""
+    for option, path in (("ca_path", ca_path), ("client_cert", client_cert), ("client_key", client_key)):
+        if path and not os.path.isfile(path):
+            raise RollbackError(f"{prefix}{option} {path} is not a file on this host.")
+    if client_key and not client_cert:
+        raise RollbackError(
+            f"{prefix}client_key is given without {prefix}client_cert. Give both, or a client_cert that holds the key, too."
+        )
+    context = ssl.create_default_context()
+    try:
+        if ca_path:
+            context.load_verify_locations(ca_path)
+    except (ssl.SSLError, OSError) as exc:
+        raise RollbackError(f"{prefix}ca_path {ca_path} holds no certificates that can be read (PEM): {_words(exc)}.") from exc
+    try:
+        if client_cert:
+            context.load_cert_chain(client_cert, client_key, lambda: "")
+    except (ssl.SSLError, OSError) as exc:
+        raise RollbackError(
+            f"{prefix}client_cert {client_cert} and its key {client_key or 'in the same file'} cannot be used: {_words(exc)}. "
+            "Expected PEM, a key without a password, and one that belongs to the certificate."
+        ) from exc
+
+
+def _words(exc: OSError) -> str:
+    return str(getattr(exc, "reason", None) or exc.strerror or exc).lower().replace("_", " ")
+
+
 def is_local(url: str) -> bool:
     """Whether what is sent there stays on this host."""
     host = urlsplit(url).hostname or ""
@@ -86,10 +116,7 @@ class Http:
         self._session: t.Any = None
         # the Authorization header by what is done ("read" or "write") to which repository
         self._good: dict[tuple[str, str], str] = {}
-        for option in ("ca_path", "client_cert", "client_key"):
-            path = getattr(connection, option)
-            if path and not os.path.isfile(path):
-                raise RollbackError(f"registry.{option} {path} is not a file on this host.")
+        check_files("registry.", connection.ca_path, connection.client_cert, connection.client_key)
 
     def close(self) -> None:
         if self._session is not None:

@@ -14,6 +14,7 @@ from ansible.module_utils.basic import env_fallback, missing_required_lib
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker import _engine, _http
 from ansible_collections.payops.rollback.plugins.module_utils._docker._registry import Registry
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -65,6 +66,8 @@ def docker_argument_spec() -> dict[str, t.Any]:
 def place_of(module: AnsibleModule) -> t.Iterator[_engine.Engine | Registry]:
     """The engine or the registry that ``module``'s options name; fails the module when its library is missing."""
     given = module.params
+    if given["timeout"] < 1:
+        raise RollbackError(f"timeout is {given['timeout']}; expected at least 1 second.")
     place: _engine.Engine | Registry
     if given["registry"] is not None:
         if _http.REQUESTS_ERROR is not None:
