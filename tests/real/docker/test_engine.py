@@ -56,6 +56,25 @@ def test_what_names_an_image(engine: Engine, engine_rig: Rig, repository: str, r
     assert "no such image" in engine_rig.refused({tag: f"elsewhere/api@{digest}"})
 
 
+def test_a_host_that_pulls_gets_the_image_of_the_moved_tag(
+    engine: Engine, repository: str, registry: Registry, tmp_path: pathlib.Path
+) -> None:
+    """Retagged in the registry only; the engine, which has forgotten both images, pulls them by their names."""
+    name = f"{registry.netloc}/{repository}"
+    images = {}
+    for tag in ("old", "latest"):
+        images[tag] = engine.make(f"{name}:{tag}", tag)
+        assert "errorDetail" not in engine.client().push(name, tag)
+    for tag in images:
+        engine.client().remove_image(f"{name}:{tag}")
+    rig = Rig(tmp_path / "store", registry={"url": registry.url})
+    kept = rig.ok({f"{name}:latest": images["old"]})["tags"][0]["kept"]
+    for reference, image in ((f"{name}:latest", images["old"]), (kept, images["latest"])):
+        assert engine.names(image) is None
+        engine.client().pull(reference)
+        assert engine.names(reference) == image
+
+
 def test_an_image_of_another_repository(engine: Engine, engine_rig: Rig, repository: str) -> None:
     """An engine's images belong to no repository, unlike a registry's."""
     image = engine.make(f"{repository}-build:7", "1")
