@@ -204,3 +204,22 @@ def test_a_login_in_netrc_is_not_used(registry: Registry, rig: Rig, repository: 
         handler.do_GET = noting  # type: ignore[attr-defined]
         rig.ok({f"{repository}:latest": f"{repository}:latest"}, registry={"url": gate.url}, env={"HOME": str(tmp_path)})
     assert seen and set(seen) == {"None"}
+
+
+def test_a_tag_that_is_being_moved(registry: Registry, rig: Rig, repository: str) -> None:
+    """Debian's registry answers 500 for that moment. One that is ill answers so always, and is not taken for an empty one."""
+    old, new = registry.push(repository, "old", "1"), registry.push(repository, "latest", "2")
+    times = [1]
+
+    def rule(method: str, path: str) -> int | None:
+        if method == "GET" and path.endswith("manifests/latest") and times[0]:
+            times[0] -= 1
+            return 500
+        return None
+
+    with Gate(registry.url, rule) as gate:
+        result = rig.ok({f"{repository}:latest": old.digest}, registry={"url": gate.url})
+        gate.rule = lambda method, path: 500
+        for wish in (new.digest, f"{repository}:old"):
+            assert "did not hand out" in rig.refused({f"{repository}:latest": wish}, registry={"url": gate.url})
+    assert registry.names(repository, "latest") == old.digest and result["changed"]
