@@ -137,7 +137,6 @@ class Http:
             answer = self._send(method, url, {**(headers or {}), **({"Authorization": login} if login else {})}, data)
             if answer.status_code != 401:
                 break
-            self._good.pop((use, repository), None)
             challenge = str(answer.headers.get("WWW-Authenticate", ""))
             if challenge in asked:  # answered once, and it was not good enough
                 self._refused(answer, use, repository)

@@ -206,6 +206,7 @@ class Retag:
         """All tags or none: those that were moved name again what they named. A tag that was made stays, for nothing was there before."""
         back: list[Move] = []
         left: list[Move] = []
+        said = str(exc)
         if self.moved:
             try:
                 with self.run.step("put_back", tags=[str(move.tag) for move in self.moved]):
@@ -224,9 +225,8 @@ class Retag:
                         except (RollbackError, OSError):
                             left.append(move)
             except Fenced as fenced:  # another run acts now: nothing more may be touched
-                exc = fenced
+                said += "" if isinstance(exc, Fenced) else f" {fenced}"
                 left = [move for move in self.moved if move not in back and self.place.names(move.tag) == move.image]
-        said = str(exc)
         if back:
             said += f" Put back: {', '.join(f'{move.tag} names {short(move.was)}' for move in back)}."
         if left:

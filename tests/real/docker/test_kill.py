@@ -247,6 +247,23 @@ def test_another_run_takes_over(shop: Shop, tmp_path: pathlib.Path) -> None:
     shop.finish_and_take_back()
 
 
+def test_another_run_takes_over_after_a_failure(shop: Shop) -> None:
+    """Both are said: why it failed, and why nothing was put back."""
+    lock = pathlib.Path(Paths(str(shop.rig.store), "shop").lock)
+
+    def rule(method: str, path: str) -> int | None:
+        if method == "PUT" and path.endswith("web/manifests/latest"):
+            lock.write_text(json.dumps({"run": "emergency", "intent": "emergency", "host": "h", "user": "u", "pid": 1, "since": "now"}))
+            return 500
+        return None
+
+    shop.gate.rule = rule
+    message = shop.rig.run(shop.tags)["msg"]
+    assert "DENIED by the gate" in message and "held by run emergency" in message
+    assert f"Not put back: {shop.services[0]}:latest names" in message and "Put back" not in message
+    assert shop.named() == ["old", "new", "new"]
+
+
 def test_the_journal_tells_what_was_replaced(shop: Shop) -> None:
     paths = Paths(str(shop.rig.store), "shop")
     paths.make()

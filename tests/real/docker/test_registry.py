@@ -219,6 +219,8 @@ def test_a_tag_that_is_being_moved(registry: Registry, rig: Rig, repository: str
 
     with Gate(registry.url, rule) as gate:
         result = rig.ok({f"{repository}:latest": old.digest}, registry={"url": gate.url})
+        gate.rule = lambda method, path: 500 if new.digest in path else None
+        assert "did not hand out" in rig.refused({f"{repository}:latest": new.digest}, registry={"url": gate.url})
         gate.rule = lambda method, path: 500
         for wish in (new.digest, f"{repository}:old"):
             assert "did not hand out" in rig.refused({f"{repository}:latest": wish}, registry={"url": gate.url})

@@ -69,7 +69,9 @@ def test_wrong_logins(basic: Registry, authority: Authority, rig: Rig) -> None:
     trusted = {"url": basic.url, "ca_path": str(authority.ca)}
     tags = {f"{REPOSITORY}:latest": old.digest}
     assert "Give registry.username and registry.password" in rig.refused(tags, registry=trusted)
+    before = len(basic.requests_seen())
     result = rig.run(tags, registry={**trusted, "username": USER, "password": "wrong s3cret"})
+    assert len(basic.requests_seen()) - before == 2, "a wrong password is tried once: users are locked out for more"
     assert "does not let user 'deploy' read kejayangu/api (status 401" in result["msg"]
     assert "wrong s3cret" not in str(result).replace("VALUE_SPECIFIED_IN_NO_LOG_PARAMETER", "")
     assert basic.names(REPOSITORY, "latest") == new.digest
