@@ -11,10 +11,15 @@ lab_pg_host, _port, _user, _password    the superuser of a running PostgreSQL; t
 lab_pg_bin_dir                          the client programs of that version
 lab_pg_major                            15 or 18
 lab_pm2_bin, lab_pm2_home, lab_node_bin a PM2 with a daemon of its own
+lab_docker_host                         an engine of its own with kejayangu/api:previous and kejayangu/api:latest
+lab_docker_previous, _latest            their IDs
+lab_registry_url, _user, _password      a registry that asks for this login, with the same two tags
+lab_registry_previous, _latest          their digests
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -24,7 +29,9 @@ import typing as t
 
 import pytest
 
+from tests.lab import docker as lab_docker
 from tests.lab import ports
+from tests.lab import registry as lab_registry
 from tests.lab.fixtures import unavailable
 from tests.lab.node import NodeMissing
 from tests.lab.pm2home import Pm2Home
@@ -58,8 +65,28 @@ def play(target: pathlib.Path, tmp_path: pathlib.Path, variables: dict[str, t.An
         with home:
             given.update(lab_pm2_bin=home.bin, lab_pm2_home=str(home.home), lab_node_bin=home.node_bin)
             _run(target, tmp_path, given)
+    elif uses(target, "lab_docker_") or uses(target, "lab_registry_"):
+        with contextlib.ExitStack() as services:
+            given.update(_images(services, tmp_path))
+            _run(target, tmp_path, given)
     else:
         _run(target, tmp_path, given)
+
+
+def _images(services: contextlib.ExitStack, tmp_path: pathlib.Path) -> dict[str, t.Any]:
+    """An engine and a registry with the same two tags."""
+    missing = lab_docker.unusable() or ("" if lab_registry.installed() else lab_registry.HOW_TO_GET)
+    if missing:
+        unavailable(missing)
+    engine = services.enter_context(lab_docker.Engine())
+    registry = services.enter_context(lab_registry.Registry(lab_registry.htpasswd(tmp_path)))
+    registry.session.auth = (lab_registry.USER.encode(), lab_registry.PASSWORD.encode())
+    given = {"lab_docker_host": engine.url, "lab_registry_url": registry.url}
+    given.update(lab_registry_user=lab_registry.USER, lab_registry_password=lab_registry.PASSWORD)
+    for tag in ("previous", "latest"):
+        given[f"lab_docker_{tag}"] = engine.make(f"kejayangu/api:{tag}", tag)
+        given[f"lab_registry_{tag}"] = registry.push_index("kejayangu/api", tag, tag).digest
+    return given
 
 
 def _run(target: pathlib.Path, tmp_path: pathlib.Path, given: dict[str, t.Any]) -> None:
@@ -83,8 +110,10 @@ def _run(target: pathlib.Path, tmp_path: pathlib.Path, given: dict[str, t.Any]) 
     output = f"{done.stdout}\n{done.stderr}"
     assert done.returncode == 0, output[-12000:]
     assert "DEPRECATION WARNING" not in output, output[-12000:]
-    password = given.get("lab_pg_password")
-    assert not password or password not in output, "the database password was shown"
+    for name, password in given.items():
+        # as it is, and as JSON writes it
+        if name.endswith("_password") and (password in output or json.dumps(password)[1:-1] in output):
+            pytest.fail(f"{name} was shown")
 
 
 def test_every_module_has_a_target() -> None:
