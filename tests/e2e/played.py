@@ -92,12 +92,18 @@ class Stopped:
     def __init__(self, world: World, process: subprocess.Popen[bytes], log: t.IO[bytes], mark: pathlib.Path) -> None:
         self.world = world
         self.process = process
-        self.module = 0
+        self._module = 0
         self._frozen: list[int] = []
         self._log = log
         self._mark = mark
-        with contextlib.suppress(OSError, ValueError):
-            self.module = int(mark.read_text(encoding="ascii"))
+
+    @property
+    def module(self) -> int:
+        """The process that stands still; 0 before it does."""
+        while not self._module and self._mark.exists():  # the file is there a moment before its content
+            with contextlib.suppress(OSError, ValueError):
+                self._module = int(self._mark.read_text(encoding="ascii"))
+        return self._module
 
     def text(self) -> str:
         self._log.flush()
