@@ -134,6 +134,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def signal_pid(pid: int, signum: int) -> bool:
+    assert pid > 0, "a signal to 0 would go to the whole group of the tests"
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
