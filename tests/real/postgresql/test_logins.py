@@ -115,7 +115,7 @@ def test_what_only_the_login_itself_shows(shop: Shop) -> None:
     wrong = [{"user": shop.roles.app.name, "password": "wr\u00f6ng"}]
     message = refused(shop, "login", application_logins=wrong)
     assert f"gets neither into {shop.name} now nor" in message and "authentication failed" in message
-    nobody = declared(Role("shop_nobody", "x"))
+    nobody = declared(Role("shop_nobody", "nobody's word"))
     assert "gets neither into" in refused(shop, "login", state="live", application_logins=nobody)
     app = ident(shop.roles.app.name)
     shop.cluster.sql(f"ALTER ROLE {app} NOLOGIN")
