@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 import time
 import typing as t
 
@@ -83,6 +84,7 @@ class ActionModule(ActionBase):
                 "components": args["components"],
                 "who": args["who"] or _who(task_vars),
                 "inventory": _inventory(),
+                "playbooks": _gate.playbook_form(context.CLIARGS.get("args") or ()),
                 "started": time.time(),
             }
         told = {host: hostvars[host].get("transaction_info") or {} for host in playing}
@@ -173,6 +175,7 @@ class ActionModule(ActionBase):
             "controller": controller,
             "takeover": args["takeover"] or None,
             "inventory": _inventory(),
+            "playbooks": _gate.playbook_form(context.CLIARGS.get("args") or ()),
         }
         alive = holder is not None and any(is_alive(lock, controller, time.time()) for lock in locks if lock["run"] == holder["run"])
         free = [run for run in unfinished.values() if holder is None or run["run"] != holder["run"]]
@@ -183,6 +186,7 @@ class ActionModule(ActionBase):
             expect_holder={"run": holder["run"], "controller": holder["controller"]} if holder is not None and not alive else None,
             holds=holds,
             inventory=wanted["inventory"],
+            playbooks=wanted["playbooks"],
             started=time.time(),
         )
         if decision["do"] == "resume":
@@ -213,7 +217,7 @@ def _live(infos: Infos, hostvars: t.Any, components: list[str]) -> dict[str, dic
 
 
 def _inventory() -> str | None:
-    return " -i ".join(context.CLIARGS.get("inventory") or []) or None
+    return " -i ".join(shlex.quote(name) for name in context.CLIARGS.get("inventory") or []) or None
 
 
 def _who(task_vars: dict[str, t.Any]) -> str:

@@ -33,7 +33,7 @@ def live_releases(live: Live) -> set[str]:
 
 def _what_exists(points: list[Entry], limit: int = 8) -> str:
     if not points:
-        return "No point exists yet; take one with: ansible-playbook backup.yml"
+        return "No point exists yet; take one with the playbook backup.yml."
     names = [
         f"{point['version']}{' (legacy)' if point['legacy'] else ''}{'' if point['complete'] else ' (incomplete)'}"
         for point in points[:limit]
