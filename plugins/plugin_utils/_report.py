@@ -9,11 +9,12 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
-VERBS = ("backup", "prepare", "hold", "flip", "undo", "stop", "start", "complete")
+VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Verbs that change what customers meet; the others happen beside the live system.
-ACTING = ("backup", "hold", "flip", "undo", "stop", "start", "complete")
+ACTING = ("backup", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Runs that exchange something, so that there is something to take back.
 ROLLBACKS = ("full", "database", "application", "gradual")
 Answers = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
@@ -137,6 +138,7 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
     where = {
         "undone": "every host is back at the version it had",
         "lost": f"{', '.join(lost)} could not go back (repair: undo.yml)",
+        "partial": _where_it_stopped(hostvars, gate),
         "not_started": "not everything that was stopped runs again (repair what is named here, then recover.yml again)",
     }.get(outcome)
     reasons = [*_each(hostvars, gate["hosts"], "transaction_failure").values(), *lost.values()]
@@ -144,7 +146,30 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
     return f"It failed{f', and {where}' if where else ' before anything live was touched'}: {why}"
 
 
-def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], system: str, intent: str, holds: bool) -> dict[str, t.Any]:
+def _where_it_stopped(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]) -> str:
+    """A gradual rollback that stopped: which hosts are done, which went back, which were not touched."""
+    batch = next((hostvars[host]["transaction_stopped"] for host in gate["hosts"] if hostvars[host].get("transaction_stopped")), None)
+    if batch is None:
+        return ""
+    hosts = [str(host) for host in batch["hosts"]]
+    others = [str(host) for host in batch.get("before") or []]
+    after = [str(host) for host in batch.get("after") or []]
+    rest = f"; {', '.join(after)} {'was' if len(after) == 1 else 'were'} not touched" if after else ""
+    return (
+        f"it stopped at batch {batch['number']} of {batch['of']}: {', '.join(hosts)} {'is' if len(hosts) == 1 else 'are'} back at the version "
+        f"from before, {', '.join(others)} {'stays' if len(others) == 1 else 'stay'} at {gate.get('version')}{rest}. "
+        "The same command goes on from there, undo.yml takes the finished batches back"
+    )
+
+
+def plan_report(
+    hostvars: t.Mapping[str, t.Any],
+    gate: t.Mapping[str, t.Any],
+    system: str,
+    intent: str,
+    holds: bool,
+    batches: t.Sequence[t.Mapping[str, t.Any]] = (),
+) -> dict[str, t.Any]:
     """What ``plan_table`` takes."""
     found = answers(hostvars, gate["hosts"], gate["components"])
     estimates: list[dict[str, t.Any]] = []
@@ -154,7 +179,7 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
         for name, results in parts.items():
             prepared = results.get("prepare") or {}
             plan = [str(text) for text in prepared.get("plan") or []]
-            if at_version(prepared):
+            if at_version(prepared) and name not in TRAFFIC:
                 plan = [f"is at {gate['version']} already"]
             hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
             estimates += [prepared["estimate"]] if prepared.get("estimate") else []
@@ -176,6 +201,7 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
         "staging_is_least": any(each.get("staging_is_least") for each in estimates),
         "outage_ms": round(1000 * sum(seconds for seconds, what in made_of), 1) if made_of else None,
         "outage_parts": made_of if len(made_of) > 1 else [],
+        "batches": [dict(batch) for batch in batches],
         "hosts": hosts,
         "rows": rows,
         "skipped": gate.get("passed_over") or [],
@@ -365,7 +391,9 @@ def _next(
     texts = []
     if sick:
         texts.append(f"What runs now is not healthy: {'; '.join(f'{host}: {text}' for host, text in sick.items())}")
-    if outcome == "done" and intent in ("full", "database", "application"):
+    if outcome == "partial":
+        texts.append(f"Repair what failed, then go on with the same command. Take the finished batches back: ansible-playbook undo.yml{inventory}")
+    if outcome == "done" and intent in ROLLBACKS:
         left = sum(int(entry.get("left") or 0) for entry in rows.values())
         if left:
             texts.append(f"{left} newer rows were not carried back; they are in the kept database named above.")
