@@ -326,4 +326,10 @@ def _plain(value: t.Any) -> t.Any:
     return str(value)
 
 
-_ATTEMPTS: dict[str, t.Callable[[Probe, float], Observed]] = {"http": _http, "tcp": _tcp, "tls": _tls, "sql": _sql, "prometheus": _prometheus}
+_ATTEMPTS: dict[str, t.Callable[[Probe, float], Observed]] = {
+    "http": _http,
+    "tcp": _tcp,
+    "tls": _tls,
+    "sql": _sql,
+    "prometheus": _prometheus,
+}

@@ -37,7 +37,7 @@ def sizes(wanted: t.Any, hosts: int) -> list[int]:
 
 
 def batches(hostvars: HostVars, gate: t.Mapping[str, t.Any], wanted: t.Any) -> list[Batch]:
-    """``[{number, of, name, hosts, before, after, canary}]``. Hosts that call themselves canaries (``rollback_canary``) come first, otherwise in the inventory's order."""
+    """``[{number, of, name, hosts, before, after, canary}]``: canaries (``rollback_canary``) first, then as the inventory has them."""
     apps = [name for name in gate["components"] if name not in (*DATABASES, *TRAFFIC)]
     hosts = [str(host) for host in gate["hosts"] if any(name in apps for name in hostvars[host].get("rollback_components") or [])]
     hosts.sort(key=lambda host: str(hostvars[host].get("rollback_canary", False)).lower() not in ("true", "yes", "1", "on"))

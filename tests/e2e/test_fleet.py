@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.harness import GOOD, NEXT, World, play_in
 from tests.e2e.played import Played
-from tests.lab import ports, traffic
+from tests.lab import traffic
 from tests.lab.fixtures import unavailable
 
 APPS = ("app1", "app2", "app3")
@@ -99,7 +99,12 @@ def batches(played: Played) -> list[str]:
 def test_the_plan_reads_like_the_runbook(fleet: Fleet) -> None:
     planned = fleet.play("rollback_gradual", "--check").ok()
     assert batches(planned) == ["Batch 1 of 3 (canary): app1", "Batch 2 of 3: app2", "Batch 3 of 3: app3"]
-    for words in ("disable new traffic to payments/app1 at proxy1", "shift traffic to payments/app2, payments/app3", "update app1 to", "re-enable"):
+    for words in (
+        "disable new traffic to payments/app1 at proxy1",
+        "shift traffic to payments/app2, payments/app3",
+        "update app1 to",
+        "re-enable",
+    ):
         assert words in planned.flat
     assert fleet.running() == [NEXT] * 3
 

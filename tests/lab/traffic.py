@@ -89,7 +89,9 @@ class Proxy:
     ``servers`` maps names to ports. Clients are told apart by their Idempotency-Key, since all of them are 127.0.0.1.
     """
 
-    def __init__(self, folder: pathlib.Path, servers: dict[str, int], prepared: bool = True, check: str = "option httpchk GET /health") -> None:
+    def __init__(
+        self, folder: pathlib.Path, servers: dict[str, int], prepared: bool = True, check: str = "option httpchk GET /health"
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.servers = servers

@@ -55,7 +55,7 @@ def words_of(share: int) -> str:
 def snippet(places: Places, name: str) -> str:
     """The lines that a frontend needs, for people to paste."""
     deny = (
-        f'http-request return status 503 content-type application/json hdr Retry-After {places.retry_after} hdr {HEADER} 1 '
+        f"http-request return status 503 content-type application/json hdr Retry-After {places.retry_after} hdr {HEADER} 1 "
         """string '{"error":"maintenance"}'"""
     )
     return "\n".join(
@@ -202,7 +202,9 @@ def _number(text: str | None, path: str) -> int:
     if text is None:
         return OPEN
     if not re.match(r"-?\d+\Z", text) or not CLOSED <= int(text) <= OPEN:
-        raise RollbackError(f"{path} says {text!r} of a frontend; expected a number from {CLOSED} to {OPEN}. Somebody wrote it by hand; correct it.")
+        raise RollbackError(
+            f"{path} says {text!r} of a frontend; expected a number from {CLOSED} to {OPEN}. Somebody wrote it by hand; correct it."
+        )
     return int(text)
 
 

@@ -10,7 +10,14 @@ import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import CLOSED, OPEN, Doors, Places, check_frontends, check_receivers
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import (
+    CLOSED,
+    OPEN,
+    Doors,
+    Places,
+    check_frontends,
+    check_receivers,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import Runtime
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.traffic import OF_SERVERS, STATES, Settings, Traffic
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
@@ -75,7 +82,9 @@ def traffic_of(module: AnsibleModule, run: Run) -> Traffic:
     if doors.frontends and not module.check_mode and params["state"] not in ("observed", *OF_SERVERS):
         for folder in sorted({os.path.dirname(path) for path in (places.share_map, places.receivers_map)}):
             if not os.access(folder, os.W_OK):
-                raise RollbackError(f"{folder} cannot be written by this user, but HAProxy's maps are there. Run as root (rollback_haproxy_user: root).")
+                raise RollbackError(
+                    f"{folder} cannot be written by this user, but HAProxy's maps are there. Run as root (rollback_haproxy_user: root)."
+                )
     return Traffic(runtime, doors, run, Settings(**values), module.check_mode)
 
 

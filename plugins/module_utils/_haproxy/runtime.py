@@ -138,6 +138,20 @@ class Runtime:
 
     def sessions(self, keys: t.Iterable[str]) -> dict[str, int]:
         """How many sessions each of the servers has now, those that wait in its queue among them."""
+        return {key: int(row.get("scur") or 0) + int(row.get("qcur") or 0) for key, row in self._statistics(keys).items()}
+
+    def passing(self, keys: t.Iterable[str]) -> dict[str, bool]:
+        """Whether the last health checks of each server succeeded; true where it has none.
+
+        A server that leaves maint counts as up at once, one failure before down. Only a success after that lifts its health to the top.
+        """
+        found = {}
+        for key, row in self._statistics(keys).items():
+            rise, fall, health = (int(row.get(f"check_{name}") or 0) for name in ("rise", "fall", "health"))
+            found[key] = not row.get("check_rise") or health >= rise + fall - 1
+        return found
+
+    def _statistics(self, keys: t.Iterable[str]) -> dict[str, dict[str, str]]:
         lines = self.ask("show stat -1 4 -1").splitlines()
         names = lines[0].lstrip("# ").split(",") if lines else []
         wanted = set(keys)
@@ -146,7 +160,7 @@ class Runtime:
             row = dict(zip(names, line.split(",")))
             key = f"{row.get('pxname')}/{row.get('svname')}"
             if key in wanted:
-                found[key] = int(row.get("scur") or 0) + int(row.get("qcur") or 0)
+                found[key] = row
         missing = sorted(wanted - set(found))
         if missing:
             raise RollbackError(f"HAProxy has no statistics of {', '.join(missing)}. Did somebody reload it with another configuration?")

@@ -23,7 +23,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import CLOSED, HELD, OPEN, Doors, words_of
-from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import INHERITED, Runtime, Server
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import INHERITED, UP, Runtime, Server
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_atomic, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 
@@ -64,7 +64,9 @@ class Traffic:
         servers = self.runtime.servers()
         missing = [key for key in keys if key not in servers]
         if missing:
-            raise RollbackError(f"HAProxy has no server {', '.join(missing)}; it has {', '.join(sorted(servers)) or 'none'}. Nothing was touched.")
+            raise RollbackError(
+                f"HAProxy has no server {', '.join(missing)}; it has {', '.join(sorted(servers)) or 'none'}. Nothing was touched."
+            )
         if state not in OF_SERVERS:
             self.doors.require()
         before = self.picture(servers)
@@ -237,7 +239,7 @@ class Traffic:
             with self.run.step("drain", servers=needed):
                 for key in needed:
                     self.runtime.tell(f"set server {key} state drain")
-                self._expect({key: "drain" for key in needed})
+                self._expect(dict.fromkeys(needed, "drain"))
         if needed or any(sessions.values()):
             with self.run.step("wait", servers=list(sessions)) as learnt:
                 learnt["left"] = self._await_no_session(list(sessions))
@@ -284,7 +286,7 @@ class Traffic:
         with self.run.step("maint", servers=needed):
             for key in needed:
                 self.runtime.tell(f"set server {key} state maint")
-            self._expect({key: "maint" for key in needed})
+            self._expect(dict.fromkeys(needed, "maint"))
 
     def _in(self, keys: t.Sequence[str], wanted: t.Mapping[str, tuple[str, int]]) -> None:
         """Servers as ``wanted`` says: (state, weight). Whoever comes back into rotation takes more traffic step by step."""
@@ -305,6 +307,11 @@ class Traffic:
                 weight = wanted[key][1] if key not in ramped else _share_of(wanted[key][1], first)
                 self.runtime.tell(f"set server {key} weight {weight}")
         with self.run.step("ready", servers=needed) as learnt:
+            # Out of maint a server gets traffic before its first health check; out of drain it was checked all the time.
+            for key in coming:
+                if servers[key].state == "maint":
+                    self.runtime.tell(f"set server {key} state drain")
+            self._await_up(coming, waiting=True)
             for key in needed:
                 self.runtime.tell(f"set server {key} state {wanted[key][0]}")
             self._expect({key: wanted[key][0] for key in needed})
@@ -317,20 +324,31 @@ class Traffic:
             learnt["weights"] = {key: wanted[key][1] for key in needed}
         with self.run.step("verify", servers=needed):
             found = self.runtime.servers()
-            wrong = [f"{key} is {found[key].state} with weight {found[key].weight}" for key in needed if (found[key].state, found[key].weight) != wanted[key]]
+            wrong = [
+                f"{key} is {found[key].state} with weight {found[key].weight}"
+                for key in needed
+                if (found[key].state, found[key].weight) != wanted[key]
+            ]
             if wrong:
-                raise RollbackError(f"HAProxy does not do what it was told: {'; '.join(wrong)}. Somebody else changes these servers; find out who.", changed=True)
+                raise RollbackError(
+                    f"HAProxy does not do what it was told: {'; '.join(wrong)}. Somebody else changes these servers; find out who.",
+                    changed=True,
+                )
 
-    def _await_up(self, keys: t.Sequence[str]) -> None:
-        """HAProxy's own health check agrees."""
+    def _await_up(self, keys: t.Sequence[str], waiting: bool = False) -> None:
+        """HAProxy's own health check agrees; with ``waiting`` of servers that get no traffic yet."""
         deadline = time.monotonic() + self.settings.wait_seconds
         while True:
-            servers = self.runtime.servers()
-            down = [key for key in keys if not servers[key].usable]
+            servers, passing = self.runtime.servers(), self.runtime.passing(keys)
+            down = [key for key in keys if not (passing[key] and servers[key].operational == UP if waiting else servers[key].usable)]
             if not down:
                 return
             if time.monotonic() >= deadline:
-                why = "tracks a server that is down, or its name does not resolve" if servers[down[0]].admin & INHERITED else "fails HAProxy's health check"
+                why = (
+                    "tracks a server that is down, or its name does not resolve"
+                    if servers[down[0]].admin & INHERITED
+                    else "fails HAProxy's health check"
+                )
                 raise RollbackError(
                     f"{', '.join(down)} takes no traffic {self.settings.wait_seconds:g} s after it was made ready: it {why}. "
                     "Look at the application there.",
@@ -357,7 +375,7 @@ class Traffic:
         needed = {key: place for key, place in wanted.items() if (servers[key].address, servers[key].port) != place}
         self.actions += [f"{key} to {place[0]}:{place[1]}, not {servers[key].place}" for key, place in needed.items()]
         if self.settings.address:
-            _answers(sorted({place for place in needed.values()}))
+            _answers(sorted(set(needed.values())))
         if self.check:
             return
         if self.settings.address and any(key not in routes for key in needed):
@@ -369,12 +387,18 @@ class Traffic:
                 for key, place in needed.items():
                     self.runtime.tell(f"set server {key} addr {place[0]} port {place[1]}")
                 found = self.runtime.servers()
-                wrong = [f"{key} is at {found[key].place}" for key, place in needed.items() if (found[key].address, found[key].port) != place]
+                wrong = [
+                    f"{key} is at {found[key].place}" for key, place in needed.items() if (found[key].address, found[key].port) != place
+                ]
                 if wrong:
                     raise RollbackError(f"HAProxy does not do what it was told: {'; '.join(wrong)}.", changed=True)
             with self.run.step("verify", servers=sorted(needed)):
                 self._await_up([key for key in needed if servers[key].usable])
-        back = {key for key in keys if key in routes and (not self.settings.address or wanted[key] == (routes[key]["address"], routes[key]["port"]))}
+        back = {
+            key
+            for key in keys
+            if key in routes and (not self.settings.address or wanted[key] == (routes[key]["address"], routes[key]["port"]))
+        }
         if back:
             with self.run.step("forget", routes=sorted(back)):
                 self._write_state(routes={key: place for key, place in (self._state().get("routes") or {}).items() if key not in back})
@@ -392,7 +416,9 @@ class Traffic:
             names = self.doors.shares()
             shares = {name: int(share) for name, share in (before.get("frontends") or {}).items() if name in names}
             self._share(shares, "limited")
-            self._forget(keys=before.get("servers") or {}, names=before.get("frontends") or {})  # those that are in no configuration any more
+            self._forget(
+                keys=before.get("servers") or {}, names=before.get("frontends") or {}
+            )  # those that are in no configuration any more
 
     def _persist(self) -> None:
         """A reload forgets what was said at run time, unless HAProxy finds it in its server-state-file."""
