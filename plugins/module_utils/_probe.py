@@ -58,7 +58,7 @@ _DEFAULTS: dict[str, dict[str, t.Any]] = {
     "http": {"method": "GET", "status": [200], "validate_certs": True},
     "tcp": {},
     "tls": {"port": 443, "min_days": 14, "validate_certs": True},
-    "prometheus": {"method": "GET", "validate_certs": True},
+    "prometheus": {"validate_certs": True},
     "sql": {"query": "SELECT 1", "expect": {"exists": True}, "login_port": 5432, "ssl_mode": "prefer"},
 }
 METHODS = ("GET", "HEAD", "OPTIONS", "POST")

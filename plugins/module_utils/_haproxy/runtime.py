@@ -35,7 +35,6 @@ class Server(t.NamedTuple):
     operational: int
     weight: int
     initial_weight: int
-    checked: bool
 
     @property
     def key(self) -> str:
@@ -109,30 +108,8 @@ class Runtime:
     def servers(self) -> dict[str, Server]:
         """Every server of every backend, by ``backend/server``."""
         text = self.ask("show servers state")
-        found: dict[str, Server] = {}
-        names: list[str] = []
-        for line in text.splitlines():
-            if line.startswith("#"):
-                names = line.lstrip("# ").split()
-                continue
-            values = line.split()
-            if len(values) < 2 or not names:
-                continue
-            row = dict(zip(names, values))
-            server = Server(
-                row["be_name"],
-                row["srv_name"],
-                row["srv_addr"],
-                int(row["srv_port"]),
-                int(row["srv_admin_state"]),
-                int(row["srv_op_state"]),
-                int(row["srv_uweight"]),
-                int(row["srv_iweight"]),
-                # CHK_ST_CONFIGURED: without checks a server is up for as long as nobody says otherwise
-                bool(int(row["srv_check_state"]) & 0x02),
-            )
-            found[server.key] = server
-        if not names:
+        found = parse_servers(text)
+        if not found and not text.lstrip().startswith("1"):
             raise RollbackError(f"HAProxy did not list its servers on {self.path}; it said: {text[:200] or 'nothing'}")
         return found
 
@@ -186,3 +163,29 @@ class Runtime:
 
     def set_map(self, path: str, key: str, value: str, there: bool) -> None:
         self.tell(f"{'set' if there else 'add'} map {path} {key} {value}")
+
+
+def parse_servers(text: str) -> dict[str, Server]:
+    """What ``show servers state`` says, or a file that was written from it; lines that are not understood are left out."""
+    found: dict[str, Server] = {}
+    names: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            names = line.lstrip("# ").split()
+            continue
+        values = line.split()
+        if len(values) < 2 or len(values) > len(names):
+            continue
+        row = dict(zip(names, values))
+        server = Server(
+            row["be_name"],
+            row["srv_name"],
+            row["srv_addr"],
+            int(row["srv_port"]),
+            int(row["srv_admin_state"]),
+            int(row["srv_op_state"]),
+            int(row["srv_uweight"]),
+            int(row["srv_iweight"]),
+        )
+        found[server.key] = server
+    return found

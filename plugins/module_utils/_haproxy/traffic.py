@@ -23,7 +23,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import CLOSED, HELD, OPEN, Doors, words_of
-from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import INHERITED, UP, Runtime, Server
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import INHERITED, UP, Runtime, Server, parse_servers
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_atomic, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 
@@ -423,12 +423,27 @@ class Traffic:
     def _persist(self) -> None:
         """A reload forgets what was said at run time, unless HAProxy finds it in its server-state-file."""
         path = self.settings.state_file
-        if not path or self.check or not self.actions:
+        if not path or self.check:
+            return
+        text = self.runtime.ask("show servers state") + "\n"
+        if not self.actions and _same_after_reload(path, text):  # a call that was killed may have left an older one
             return
         with self.run.step("persist", path=path):
-            text = self.runtime.ask("show servers state") + "\n"
             mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
             write_atomic(path, text.encode("utf-8"), mode)
+
+
+def _same_after_reload(path: str, text: str) -> bool:
+    """Whether HAProxy would find the same in the file; without a file it goes by its configuration, as before."""
+    if not os.path.exists(path):
+        return True
+    with open(path, encoding="utf-8", errors="replace") as handle:
+        written = parse_servers(handle.read())
+    live = parse_servers(text)
+    return all(
+        key in written and (written[key].state, written[key].weight, written[key].place) == (each.state, each.weight, each.place)
+        for key, each in live.items()
+    )
 
 
 def address_of(text: str) -> tuple[str, int]:
