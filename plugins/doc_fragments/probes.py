@@ -173,7 +173,7 @@ options:
       expect:
         description:
           - For V(sql), what the first column of the first row must be. All conditions must hold. One row must come back if not given.
-          - For V(prometheus), what each series must be, for example C({max: 0.5}).
+          - For V(prometheus), what the value of each series must be, for example at most V(0.5) with C(max).
         type: dict
         suboptions:
 
@@ -205,7 +205,7 @@ options:
 
       labels:
         description:
-          - For V(prometheus), labels that each series must have, for example C({instance: "app1:3000"}), so that a query about another
+          - For V(prometheus), labels that each series must have, for example C(instance) with V(app1:3000), so that a query about another
             host or about all of them together is not taken for this one.
         type: dict
       login_host:

@@ -63,6 +63,7 @@ def snippet(places: Places, name: str) -> str:
             f"frontend {name}",
             f"    http-request set-var(txn.payops_share) str({name}),map_str_int({places.share_map},{OPEN})",
             "    http-request set-var(txn.payops_client) src,xxh32,mod(100)",
+            f"    acl payops_in var(txn.payops_share) -m int ge {OPEN}",  # also where nothing tells the client
             "    acl payops_in var(txn.payops_client),sub(txn.payops_share) lt 0",
             "    acl payops_closed var(txn.payops_share) -m int lt 0",
             f"    acl payops_receiver path,map_beg({places.receivers_map}) -m found",
