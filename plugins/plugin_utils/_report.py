@@ -92,7 +92,7 @@ def run_report(
         "system": system,
         "intent": intent,
         "outcome": "not_stopped" if running else outcome,
-        "from": _from(found) if intent not in ("backup", "complete") else None,
+        "from": _from(found, gate.get("version")) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
         "outage_ms": outage(found, _journals(hostvars, gate["hosts"])),
         "health": health_text(hostvars, gate["hosts"], components or gate["components"], "healthy" if intent == "backup" else "verify"),
@@ -139,6 +139,7 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
         "undone": "every host is back at the version it had",
         "lost": f"{', '.join(lost)} could not go back (repair: undo.yml)",
         "partial": _where_it_stopped(hostvars, gate),
+        "done": "every batch is done, but the system as a whole is not healthy (verify.yml looks again, undo.yml takes all of it back)",
         "not_started": "not everything that was stopped runs again (repair what is named here, then recover.yml again)",
     }.get(outcome)
     reasons = [*_each(hostvars, gate["hosts"], "transaction_failure").values(), *lost.values()]
@@ -195,7 +196,7 @@ def plan_report(
     return {
         "system": system,
         "intent": intent,
-        "from": _from(found),
+        "from": _from(found, gate.get("version")),
         "to": gate.get("version"),
         "staging_seconds": max(staging) if staging else None,
         "staging_is_least": any(each.get("staging_is_least") for each in estimates),
@@ -352,14 +353,15 @@ def _newer(prepared: t.Mapping[str, t.Any], replaced: bool = False) -> dict[str,
     return rows
 
 
-def _from(found: Answers) -> str | None:
-    """Which version the code was at before: the point that holds it, else the start of its hash."""
+def _from(found: Answers, to: t.Any = None) -> str | None:
+    """Which version the code was at before: the point that holds it, else the start of its hash. Hosts that are at ``to`` come last."""
+    named: list[str] = []
     for parts in found.values():
         for results in parts.values():
             live = (results.get("observe") or {}).get("live") or {}
             if live.get("version") or live.get("release"):
-                return str(live.get("version") or f"release {str(live['release'])[:12]}")
-    return None
+                named.append(str(live.get("version") or f"release {str(live['release'])[:12]}"))
+    return next((name for name in named if name != to), named[0] if named else None)
 
 
 def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
