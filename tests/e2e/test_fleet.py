@@ -12,6 +12,7 @@ import typing as t
 import pytest
 
 from tests.e2e.harness import GOOD, NEXT, World, play_in
+from tests.e2e.harness import QUICK as OF_APPS
 from tests.e2e.played import Played
 from tests.lab import traffic
 from tests.lab.fixtures import unavailable
@@ -50,15 +51,12 @@ class Fleet(World):
             ]
             common = {"type": "prometheus", "url": self.prometheus.url, "labels": {"server": host.name}}
             own["rollback_gate_probes"] = [{**probe, **common} for probe in probes]
-            self._write_vars(f"group_vars/all/of_{host.name}.yml", {})
             path = self.inventory / "host_vars" / f"{host.name}.yml"
             text = path.read_text(encoding="utf-8") if path.exists() else "---\n"
             path.write_text(text + "".join(f"{key}: {json.dumps(value)}\n" for key, value in own.items()), encoding="utf-8")
         self.set_variables(**self.settings())
 
     def settings(self, **more: t.Any) -> dict[str, t.Any]:
-        from tests.e2e.harness import QUICK as OF_APPS
-
         return {**OF_APPS, **QUICK, **more}
 
     def clear(self) -> None:
@@ -121,14 +119,29 @@ def test_a_gradual_rollback_fails_no_request_and_a_bad_batch_stops_it(fleet: Fle
 
         path.write_text(healthy, encoding="utf-8")
         pids = [each["pid"] for each in fleet.hosts[0].pm2.jlist()]
-        done = fleet.play("rollback_gradual").ok()
+        done = fleet.play("rollback_gradual").ok()  # no version: where it was going
         assert done.outcome == "DONE" and fleet.running() == [GOOD] * 3
         assert [each["pid"] for each in fleet.hosts[0].pm2.jlist()] == pids, "a batch that was done is not touched again"
         fleet.as_before()
 
-        assert fleet.play("rollback_gradual").ok().changed == 0
+        (point,) = fleet.points()
+        assert fleet.play("rollback_gradual", version=point).ok().changed == 0
         fleet.play("undo").ok()
         assert fleet.running() == [NEXT] * 3
         fleet.as_before()
     report = fleet.clients_report()
     assert report["acknowledged"] > 100 and report["failed"] == 0, report
+
+
+def test_an_emergency_closes_the_proxy_and_recover_opens_it_in_steps(fleet: Fleet) -> None:
+    fleet.play("rollback_emergency").ok()
+    assert (fleet.proxy.get().status, fleet.proxy.get("/webhooks/mpesa/result").status) == (503, 503)
+    fleet.set_variables(**fleet.settings(rollback_recover_steps=["read_only", 50, 100], rollback_gate_probes=[]))
+    recovered = fleet.play("recover").ok()
+    assert recovered.flat.index("Receivers up, nobody else") < recovered.flat.index("50 %") < recovered.flat.index("100 %")
+    fleet.as_before()
+    with fleet.paying(20):  # nothing is left that may only read
+        fleet.await_payments(40)
+        fleet.play("recover").ok()
+    assert fleet.clients_report()["failed"] == 0, fleet.clients_report()
+    fleet.as_before()

@@ -130,13 +130,21 @@ def damage(name: str) -> t.Callable[[dict[str, t.Any]], None]:
 
 
 INCOMPLETE: dict[str, tuple[dict[str, t.Any], dict[str, bool], str]] = {
-    "one application host has nothing": ({"app2": None}, {"full": False, "application": False, "gradual": False, "database": True}, "app2 does not have it"),
+    "one application host has nothing": (
+        {"app2": None},
+        {"full": False, "application": False, "gradual": False, "database": True},
+        "app2 does not have it",
+    ),
     "one host lacks the component": (
         {"app2": clear("components")},
         {"full": False, "application": False, "gradual": False, "database": True},
         "pm2 is missing on app2",
     ),
-    "damaged application": ({"app1": damage("pm2")}, {"full": False, "application": False, "gradual": False, "database": True}, "pm2 on app1 is damaged"),
+    "damaged application": (
+        {"app1": damage("pm2")},
+        {"full": False, "application": False, "gradual": False, "database": True},
+        "pm2 on app1 is damaged",
+    ),
     "damaged database": (
         {"db1": damage("postgresql")},
         {"full": False, "application": True, "gradual": True, "database": False},
