@@ -19,7 +19,7 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.payops.rollback.plugins.module_utils._decide import decide, identity, is_alive, require
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import STAMP, now, now_after
-from ansible_collections.payops.rollback.plugins.module_utils._merge import INTENTS, merge_points
+from ansible_collections.payops.rollback.plugins.module_utils._merge import INTENTS, merge_points, versioned
 from ansible_collections.payops.rollback.plugins.module_utils._overview import user_name
 from ansible_collections.payops.rollback.plugins.module_utils._releases import merge_releases
 from ansible_collections.payops.rollback.plugins.module_utils._resolve import resolve
@@ -31,7 +31,7 @@ SPEC: dict[str, t.Any] = {
     "intent": {
         "type": "str",
         "required": True,
-        "choices": ["full", "database", "application", "backup", "undo", "complete", "emergency", "recover", "points", "verify"],
+        "choices": ["full", "database", "application", "gradual", "backup", "undo", "complete", "emergency", "recover", "points", "verify"],
     },
     "components": {"type": "list", "elements": "str", "required": True},
     "version": {"type": "raw"},
@@ -97,6 +97,7 @@ class ActionModule(ActionBase):
             "now": now(),
             "hosts": playing,
             "members": {host: hosts[host] for host in playing},
+            "versioned": versioned({host: hosts[host] for host in playing}),
             "who": args["who"] or _who(task_vars),
             "controller": identity(os.getppid()),
             "lock_host": args["lock_host"] if args["lock_host"] in playing else sorted(playing)[0],
@@ -138,6 +139,8 @@ class ActionModule(ActionBase):
             if version == "latest" and unfinished:
                 # The dead run was on its way somewhere: "the same command again" means there, not to what is newest now.
                 version = max(unfinished, key=lambda run: str(run.get("since")))["version"]
+            elif version == "latest" and intent == "gradual":
+                version = _gate.halfway(runs) or version
             points = merge_points(
                 {host: info["points"] for host, info in infos.items()},
                 merge_releases(info["releases"] for info in infos.values()),

@@ -28,8 +28,9 @@ options:
           - V(tcp) connects and hangs up.
           - V(tls) looks at the certificate that the server shows.
           - V(sql) logs in to PostgreSQL and runs a query in a read-only transaction that is rolled back. Needs psycopg2 on the host.
+          - V(prometheus) asks a Prometheus server for a number now. No data is a failure, and so is NaN, which a rate of nothing gives.
         type: str
-        choices: [http, tcp, tls, sql]
+        choices: [http, tcp, tls, sql, prometheus]
         default: http
       timeout:
         description:
@@ -42,7 +43,8 @@ options:
         type: int
       url:
         description:
-          - For V(http), the address, for example V(http://localhost:5000/health). No login in it.
+          - For V(http), the address, for example V(http://localhost:5000/health). For V(prometheus) the server's, for example
+            V(http://prometheus.example:9090). No login in it.
         type: str
       method:
         description:
@@ -56,19 +58,19 @@ options:
         elements: int
       headers:
         description:
-          - For V(http), headers to send. V(Host) asks one server of several for the name of all.
+          - For V(http) and V(prometheus), headers to send. V(Host) asks one server of several for the name of all.
         type: dict
       secret_headers:
         description:
-          - For V(http), headers to send that are kept out of results and logs, for example C(Authorization).
+          - For V(http) and V(prometheus), headers to send that are kept out of results and logs, for example C(Authorization).
         type: dict
       url_username:
         description:
-          - For V(http), the user of basic authentication.
+          - For V(http) and V(prometheus), the user of basic authentication.
         type: str
       url_password:
         description:
-          - For V(http), the password of basic authentication.
+          - For V(http) and V(prometheus), the password of basic authentication.
         type: str
       body:
         description:
@@ -166,10 +168,12 @@ options:
       query:
         description:
           - For V(sql), the query. V(SELECT 1) if not given.
+          - For V(prometheus), the PromQL expression. It must give a number for each series, so take a rate or a quantile of it.
         type: str
       expect:
         description:
           - For V(sql), what the first column of the first row must be. All conditions must hold. One row must come back if not given.
+          - For V(prometheus), what the value of each series must be, for example at most V(0.5) with C(max).
         type: dict
         suboptions:
 
@@ -199,6 +203,11 @@ options:
               - V(true) if it only needs to be there, V(false) if it must be absent.
             type: bool
 
+      labels:
+        description:
+          - For V(prometheus), labels that each series must have, for example C(instance) with V(app1:3000), so that a query about another
+            host or about all of them together is not taken for this one.
+        type: dict
       login_host:
         description:
           - For V(sql), the server's host. The local socket if not given.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.plugin_utils import _report, _verdict
+from ansible_collections.payops.rollback.plugins.plugin_utils import _batches, _report, _verdict
 
 
 def verb_results(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str], verb: str) -> list[dict[str, t.Any]]:
@@ -37,6 +37,9 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
             "verb_results": verb_results,
+            "batches": _batches.batches,
+            "batch_needed": _batches.needed,
+            "batch_plan": _batches.plan,
             "run_report": _report.run_report,
             "plan_report": _report.plan_report,
             "misfits": _report.misfits,

@@ -17,14 +17,24 @@ from ansible_collections.payops.rollback.plugins.module_utils._releases import R
 
 Entry = t.Dict[str, t.Any]
 DATABASES = ("postgresql", "supabase", "atlas", "mongodb")
-INTENTS = ("full", "application", "database")
+# What has no version of its own and so no part in a point: it goes where the others go.
+TRAFFIC = ("haproxy", "nginx")
+INTENTS = ("full", "application", "gradual", "database")
 
 
 def wants(intent: str, component: str) -> bool:
     """Whether a rollback of this intent touches the component."""
+    if component in TRAFFIC:
+        return False
     if intent == "database":
         return component in DATABASES
-    return intent != "application" or component not in DATABASES
+    return intent == "full" or component not in DATABASES
+
+
+def versioned(hosts: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The hosts that have something of a point, each with what it has."""
+    found = {host: [name for name in names if name not in TRAFFIC] for host, names in hosts.items()}
+    return {host: names for host, names in found.items() if names}
 
 
 def _expected(
@@ -175,6 +185,7 @@ def merge_points(
 
     Newest first. Hosts of the inventory that gave no listing count as having nothing.
     """
+    inventory = None if inventory is None else versioned(inventory)
     by_version: dict[str, dict[str, Entry]] = {}
     for host, entries in listings.items():
         for entry in entries:

@@ -49,11 +49,16 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("database",),
         ("query", "expect", "login_host", "login_port", "login_unix_socket", "login_user", "login_password", "ssl_mode", "ca_cert"),
     ),
+    "prometheus": (
+        ("url", "query", "expect"),
+        ("labels", "headers", "secret_headers", "url_username", "url_password", "validate_certs", "ca_cert", "server_name"),
+    ),
 }
 _DEFAULTS: dict[str, dict[str, t.Any]] = {
     "http": {"method": "GET", "status": [200], "validate_certs": True},
     "tcp": {},
     "tls": {"port": 443, "min_days": 14, "validate_certs": True},
+    "prometheus": {"validate_certs": True},
     "sql": {"query": "SELECT 1", "expect": {"exists": True}, "login_port": 5432, "ssl_mode": "prefer"},
 }
 METHODS = ("GET", "HEAD", "OPTIONS", "POST")
@@ -100,6 +105,7 @@ def probe_argument_spec() -> dict[str, t.Any]:
         "database": {"type": "str"},
         "query": {"type": "str"},
         "expect": {"type": "dict", "options": _conditions_spec()},
+        "labels": {"type": "dict"},
         "login_host": {"type": "str"},
         "login_port": {"type": "int"},
         "login_unix_socket": {"type": "path"},
@@ -160,6 +166,8 @@ def _name_of(probe: Probe) -> str:
     if probe["type"] == "http":
         url = str(probe.get("url", "without url"))
         return f"{probe['method']} {url.rpartition('@')[2].partition('?')[0]}"
+    if probe["type"] == "prometheus":
+        return f"prometheus {probe.get('query', 'without query')}"
     if probe["type"] == "sql":
         return f"sql {probe.get('database', 'without database')}"
     return f"{probe['type']} {probe.get('host', 'without host')}:{probe.get('port', '?')}"
@@ -185,9 +193,29 @@ def _wrong_with(probe: Probe) -> t.Iterator[str]:
         yield from _wrong_with_http(probe)
     if kind == "sql":
         yield from _wrong_with_sql(probe)
+    if kind == "prometheus":
+        yield from _wrong_with_url(probe)
+        yield from _wrong_with_login(probe)
+        yield from _wrong_with_expect(probe.get("expect", {}))
 
 
 def _wrong_with_http(probe: Probe) -> t.Iterator[str]:
+    yield from _wrong_with_url(probe)
+    if probe["method"] not in METHODS:
+        yield f"method must be one of {', '.join(METHODS)}, found {probe['method']!r}"
+    if "body" in probe and probe["method"] != "POST":
+        yield f"a body is sent with POST only, found method {probe['method']}"
+    status = probe["status"]
+    if not isinstance(status, list) or not status or not all(isinstance(code, int) and 100 <= code <= 599 for code in status):
+        yield f"status must be a list of numbers between 100 and 599, found {status!r}"
+    yield from _wrong_with_login(probe)
+    if "expect_body" in probe:
+        yield from check_regex("expect_body", probe["expect_body"])
+    for option, key in (("expect_headers", "name"), ("expect_json", "path")):
+        yield from _wrong_with_list(probe.get(option, []), option, key)
+
+
+def _wrong_with_url(probe: Probe) -> t.Iterator[str]:
     try:
         url = urllib.parse.urlsplit(str(probe.get("url", "")))
         usable = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
@@ -197,23 +225,15 @@ def _wrong_with_http(probe: Probe) -> t.Iterator[str]:
         yield "url must look like https://host:port/path"
     elif "url" in probe and "@" in url.netloc:
         yield "the url holds a login; put it into url_username and url_password, which are kept out of logs"
-    if probe["method"] not in METHODS:
-        yield f"method must be one of {', '.join(METHODS)}, found {probe['method']!r}"
-    if "body" in probe and probe["method"] != "POST":
-        yield f"a body is sent with POST only, found method {probe['method']}"
-    status = probe["status"]
-    if not isinstance(status, list) or not status or not all(isinstance(code, int) and 100 <= code <= 599 for code in status):
-        yield f"status must be a list of numbers between 100 and 599, found {status!r}"
+
+
+def _wrong_with_login(probe: Probe) -> t.Iterator[str]:
     if "url_password" in probe and "url_username" not in probe:
         yield "url_password needs url_username"
     for group in ("headers", "secret_headers"):
         for name, value in (probe.get(group) or {}).items():
             if not re.match(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", str(name)) or re.search(r"[\r\n\x00]|[^\x00-\xff]", str(value)):
                 yield f"{group} holds a header that cannot be sent: {name!r}"
-    if "expect_body" in probe:
-        yield from check_regex("expect_body", probe["expect_body"])
-    for option, key in (("expect_headers", "name"), ("expect_json", "path")):
-        yield from _wrong_with_list(probe.get(option, []), option, key)
 
 
 def _wrong_with_list(entries: t.Any, option: str, key: str) -> t.Iterator[str]:
@@ -235,15 +255,19 @@ def _wrong_with_list(entries: t.Any, option: str, key: str) -> t.Iterator[str]:
 
 
 def _wrong_with_sql(probe: Probe) -> t.Iterator[str]:
-    if isinstance(probe["expect"], dict):
-        yield from _unknown("expect", probe["expect"])
-        yield from check_conditions("expect", probe["expect"])
-    else:
-        yield "expect must be a mapping such as {min: 1}"
+    yield from _wrong_with_expect(probe["expect"])
     if "login_host" in probe and "login_unix_socket" in probe:
         yield "login_host and login_unix_socket exclude each other"
     if not HAS_PSYCOPG2:
         yield "the Python library psycopg2 is missing on this host; install python3-psycopg2 there"
+
+
+def _wrong_with_expect(expect: t.Any) -> t.Iterator[str]:
+    if isinstance(expect, dict):
+        yield from _unknown("expect", expect)
+        yield from check_conditions("expect", expect)
+    else:
+        yield "expect must be a mapping such as {min: 1}"
 
 
 def _unknown(where: str, wanted: dict[str, t.Any], *keys: str) -> t.Iterator[str]:

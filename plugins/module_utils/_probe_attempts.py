@@ -15,6 +15,7 @@ import datetime
 import decimal
 import http.client
 import json
+import math
 import re
 import socket
 import ssl
@@ -111,6 +112,15 @@ def request_headers(probe: Probe) -> dict[str, str]:
 
 
 def _http(probe: Probe, timeout: float) -> Observed:
+    response, content, observed = _exchange(probe, timeout)
+    wrong = _judge_http(probe, response, content, observed)
+    if wrong:
+        raise Failed("; ".join(wrong), observed)
+    return observed
+
+
+def _exchange(probe: Probe, timeout: float) -> tuple[http.client.HTTPResponse, bytes, Observed]:
+    """One request on a connection of its own: the answer, its body, and the status and time for the result."""
     url = urllib.parse.urlsplit(probe["url"])
     connection: http.client.HTTPConnection
     if url.scheme == "https":
@@ -128,11 +138,7 @@ def _http(probe: Probe, timeout: float) -> Observed:
         content = _read(response, started + timeout)
     finally:
         connection.close()
-    observed: Observed = {"status": response.status, "ms": round((time.monotonic() - started) * 1000, 1)}
-    wrong = _judge_http(probe, response, content, observed)
-    if wrong:
-        raise Failed("; ".join(wrong), observed)
-    return observed
+    return response, content, {"status": response.status, "ms": round((time.monotonic() - started) * 1000, 1)}
 
 
 def _read(response: http.client.HTTPResponse, until: float) -> bytes:
@@ -278,6 +284,39 @@ def _sql(probe: Probe, timeout: float) -> Observed:
     return observed
 
 
+def _prometheus(probe: Probe, timeout: float) -> Observed:
+    """Every series that the query gives must meet the conditions. No series, or no number in one, is no answer."""
+    question = urllib.parse.urlencode({"query": probe["query"]})
+    asked = {**probe, "method": "GET", "url": f"{probe['url'].rstrip('/')}/api/v1/query?{question}"}
+    unused, content, observed = _exchange(asked, timeout)
+    try:
+        answer = json.loads(content.decode("utf-8", errors="replace"))
+        if answer["status"] != "success":
+            raise Failed(f"Prometheus refused the query: {answer.get('error')}", observed)
+        kind, found = answer["data"]["resultType"], answer["data"]["result"]
+    except (ValueError, TypeError, KeyError) as exc:
+        raise Failed(f"status {observed['status']}, and the answer is not Prometheus': {content[:100]!r}", observed) from exc
+    if kind not in ("vector", "scalar"):
+        raise Failed(f"the query gives a {kind}, expected one number now: take a rate, an average or a quantile of it", observed)
+    series = [{"metric": {}, "value": found}] if kind == "scalar" else found
+    if not series:
+        raise Failed("no data: the query gives no series. Does Prometheus scrape this host, and are the labels right?", observed)
+    observed["value"] = float(series[0]["value"][1]) if len(series) == 1 else [float(each["value"][1]) for each in series]
+    for each in series:
+        name = ", ".join(f"{key}={value}" for key, value in sorted(each["metric"].items()) if key != "__name__")
+        for label, wanted in (probe.get("labels") or {}).items():
+            if each["metric"].get(label) != str(wanted):
+                raise Failed(f"the query is not about {label}={wanted}: it gives {{{name}}}", observed)
+        value = float(each["value"][1])
+        if math.isnan(value):
+            raise Failed(f"no data: the query gives NaN{f' for {{{name}}}' if name else ''}, as with a rate of nothing", observed)
+        reason = unmet(probe["expect"], [value])
+        if reason is not None:
+            raise Failed(f"{{{name}}} {reason}" if name else reason, observed)
+    observed["value"] = observed["value"] if math.isfinite(float(series[0]["value"][1])) else str(observed["value"])
+    return observed
+
+
 def _plain(value: t.Any) -> t.Any:
     """A database value as plain JSON."""
     if isinstance(value, decimal.Decimal):
@@ -287,4 +326,10 @@ def _plain(value: t.Any) -> t.Any:
     return str(value)
 
 
-_ATTEMPTS: dict[str, t.Callable[[Probe, float], Observed]] = {"http": _http, "tcp": _tcp, "tls": _tls, "sql": _sql}
+_ATTEMPTS: dict[str, t.Callable[[Probe, float], Observed]] = {
+    "http": _http,
+    "tcp": _tcp,
+    "tls": _tls,
+    "sql": _sql,
+    "prometheus": _prometheus,
+}

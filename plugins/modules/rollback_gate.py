@@ -40,7 +40,7 @@ options:
       - With V(points) and V(verify), which only look, just the command is checked, and only RV(hosts), RV(members) and RV(components) are returned.
     type: str
     required: true
-    choices: [full, database, application, backup, undo, complete, emergency, recover, points, verify]
+    choices: [full, database, application, gradual, backup, undo, complete, emergency, recover, points, verify]
   components:
     description:
       - The components that the playbook is about, in the order in which they flip.
@@ -136,6 +136,10 @@ hosts:
 members:
   description: Host to components.
   returned: success
+  type: dict
+versioned:
+  description: The same without what has no version of its own, such as a proxy. These are the parts of a point.
+  returned: success, unless O(intent) only looks
   type: dict
 components:
   description: The components that this run is about, in order.

@@ -118,8 +118,9 @@ options:
     description:
       - How the run ended. Required with O(state=closed).
       - V(unchanged) is a rollback that found everything in place. V(done) is what C(undo) takes back.
+      - V(partial) is a gradual rollback that stopped at a batch; C(undo) takes the finished batches back, the same command goes on.
     type: str
-    choices: [done, unchanged, undone, lost, failed, refused, stopped]
+    choices: [done, partial, unchanged, undone, lost, failed, refused, stopped]
   releases:
     description:
       - Releases to mark with O(state=closed). A bad release stays bad unless overruled.
@@ -345,7 +346,7 @@ def main() -> None:
         wait={"type": "int", "default": 30},
         inventory={"type": "str"},
         playbooks={"type": "str"},
-        outcome={"type": "str", "choices": ["done", "unchanged", "undone", "lost", "failed", "refused", "stopped"]},
+        outcome={"type": "str", "choices": ["done", "partial", "unchanged", "undone", "lost", "failed", "refused", "stopped"]},
         releases={
             "type": "list",
             "elements": "dict",

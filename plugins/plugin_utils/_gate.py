@@ -30,6 +30,13 @@ SYSTEM_VARIABLES = frozenset(
         "rollback_extra_variables",
         "rollback_keep_count",
         "rollback_keep_days",
+        "rollback_batches",
+        "rollback_canary",
+        "rollback_gate_probes",
+        "rollback_gate_seconds",
+        "rollback_gate_interval",
+        "rollback_gate_patience",
+        "rollback_recover_steps",
     )
 )
 
@@ -161,8 +168,8 @@ def playbook_form(called: t.Sequence[str]) -> str:
 
 ROLLBACKS = ("full", "database", "application", "gradual")
 # How a run ended that left something which undo can take back. An open one may have.
-REVERSIBLE = (None, "done", "lost", "taken_over")
-UNFINISHED = ("lost", "taken_over")
+REVERSIBLE = (None, "done", "lost", "taken_over", "partial")
+UNFINISHED = ("lost", "taken_over", "partial")
 
 
 class Last(t.NamedTuple):
@@ -186,6 +193,13 @@ def last_rollback(runs: t.Iterable[dict[str, t.Any]]) -> Last:
         elif run.get("intent") in ROLLBACKS and run.get("outcome") in REVERSIBLE:
             return Last(run, undone_by, completed_by, [str(run["run"]), *_same_way(run, newest[number + 1 :])])
     return Last(None, undone_by, completed_by, [])
+
+
+def halfway(runs: t.Iterable[dict[str, t.Any]]) -> str | None:
+    """Where a gradual rollback was going that stopped at one of its batches and was neither finished nor taken back since."""
+    last = last_rollback(runs)
+    stopped = last.target is not None and last.target.get("intent") == "gradual" and last.target.get("outcome") == "partial"
+    return str(last.target["version"]) if last.target is not None and stopped and not last.undone_by and not last.completed_by else None
 
 
 def check_target(intent: str, version: t.Any, target: dict[str, t.Any] | None) -> None:

@@ -10,11 +10,12 @@ import datetime
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import command
+from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
-VERBS = ("backup", "prepare", "hold", "flip", "undo", "stop", "start", "complete")
+VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Verbs that change what customers meet; the others happen beside the live system.
-ACTING = ("backup", "hold", "flip", "undo", "stop", "start", "complete")
+ACTING = ("backup", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Runs that exchange something, so that there is something to take back.
 ROLLBACKS = ("full", "database", "application", "gradual")
 Answers = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
@@ -92,7 +93,7 @@ def run_report(
         "system": system,
         "intent": intent,
         "outcome": "not_stopped" if running else outcome,
-        "from": _from(found) if intent not in ("backup", "complete") else None,
+        "from": _from(found, gate.get("version")) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
         "outage_ms": outage(found, _journals(hostvars, gate["hosts"])),
         "health": health_text(hostvars, gate["hosts"], components or gate["components"], "healthy" if intent == "backup" else "verify"),
@@ -138,6 +139,8 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
     where = {
         "undone": "every host is back at the version it had",
         "lost": f"{', '.join(lost)} could not go back (repair: undo.yml)",
+        "partial": _where_it_stopped(hostvars, gate),
+        "done": "every batch is done, but the system as a whole is not healthy (verify.yml looks again, undo.yml takes all of it back)",
         "not_started": "not everything that was stopped runs again (repair what is named here, then recover.yml again)",
     }.get(outcome)
     reasons = [*_each(hostvars, gate["hosts"], "transaction_failure").values(), *lost.values()]
@@ -145,8 +148,29 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
     return f"It failed{f', and {where}' if where else ' before anything live was touched'}: {why}"
 
 
+def _where_it_stopped(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]) -> str:
+    """A gradual rollback that stopped: which hosts are done, which went back, which were not touched."""
+    batch = next((hostvars[host]["transaction_stopped"] for host in gate["hosts"] if hostvars[host].get("transaction_stopped")), None)
+    if batch is None:
+        return ""
+    hosts = [str(host) for host in batch["hosts"]]
+    others = [str(host) for host in batch.get("before") or []]
+    after = [str(host) for host in batch.get("after") or []]
+    rest = f"; {', '.join(after)} {'was' if len(after) == 1 else 'were'} not touched" if after else ""
+    return (
+        f"it stopped at batch {batch['number']} of {batch['of']}: {', '.join(hosts)} {'is' if len(hosts) == 1 else 'are'} back at the version "
+        f"from before, {', '.join(others)} {'stays' if len(others) == 1 else 'stay'} at {gate.get('version')}{rest}. "
+        "The same command goes on from there, undo.yml takes the finished batches back"
+    )
+
+
 def plan_report(
-    hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], system: str, intent: str, hold: t.Container[str]
+    hostvars: t.Mapping[str, t.Any],
+    gate: t.Mapping[str, t.Any],
+    system: str,
+    intent: str,
+    hold: t.Container[str],
+    batches: t.Sequence[t.Mapping[str, t.Any]] = (),
 ) -> dict[str, t.Any]:
     """What ``plan_table`` takes. ``hold``: the components that answer 503 while the databases flip."""
     found = answers(hostvars, gate["hosts"], gate["components"])
@@ -157,7 +181,7 @@ def plan_report(
         for name, results in parts.items():
             prepared = results.get("prepare") or {}
             plan = [str(text) for text in prepared.get("plan") or []]
-            if at_version(prepared):
+            if at_version(prepared) and name not in TRAFFIC:
                 plan = [f"is at {gate['version']} already"]
             hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
             estimates += [prepared["estimate"]] if prepared.get("estimate") else []
@@ -173,12 +197,13 @@ def plan_report(
     return {
         "system": system,
         "intent": intent,
-        "from": _from(found),
+        "from": _from(found, gate.get("version")),
         "to": gate.get("version"),
         "staging_seconds": max(staging) if staging else None,
         "staging_is_least": any(each.get("staging_is_least") for each in estimates),
         "outage_ms": round(1000 * sum(seconds for seconds, what in made_of), 1) if made_of else None,
         "outage_parts": made_of if len(made_of) > 1 else [],
+        "batches": [dict(batch) for batch in batches],
         "hosts": hosts,
         "rows": rows,
         "skipped": gate.get("passed_over") or [],
@@ -336,14 +361,15 @@ def _newer(prepared: t.Mapping[str, t.Any], replaced: bool = False) -> dict[str,
     return rows
 
 
-def _from(found: Answers) -> str | None:
-    """Which version the code was at before: the point that holds it, else the start of its hash."""
+def _from(found: Answers, to: t.Any = None) -> str | None:
+    """Which version the code was at before: the point that holds it, else the start of its hash. Hosts that are at ``to`` come last."""
+    named: list[str] = []
     for parts in found.values():
         for results in parts.values():
             live = (results.get("observe") or {}).get("live") or {}
             if live.get("version") or live.get("release"):
-                return str(live.get("version") or f"release {str(live['release'])[:12]}")
-    return None
+                named.append(str(live.get("version") or f"release {str(live['release'])[:12]}"))
+    return next((name for name in named if name != to), named[0] if named else None)
 
 
 def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
@@ -374,7 +400,11 @@ def _next(
     texts = []
     if sick:
         texts.append(f"What runs now is not healthy: {'; '.join(f'{host}: {text}' for host, text in sick.items())}")
-    if outcome == "done" and intent in ("full", "database", "application"):
+    if outcome == "partial":
+        texts.append(
+            f"Repair what failed, then go on with the same command. Take the finished batches back: {command('undo', dict(gate))}"
+        )
+    if outcome == "done" and intent in ROLLBACKS:
         left = sum(int(entry.get("left") or 0) for entry in rows.values())
         if left:
             places = sorted({str(entry["left_in"]) for entry in rows.values() if entry.get("left") and entry.get("left_in")})

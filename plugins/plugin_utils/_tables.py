@@ -271,6 +271,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         "done": "DONE",
         "unchanged": "DONE",
         "undone": "UNDONE",
+        "partial": "STOPPED HALFWAY",
         "failed": "FAILED",
         "stopped": "STOPPED",
         "not_stopped": "NOT ALL STOPPED",
@@ -355,6 +356,10 @@ def plan_table(plan: dict[str, t.Any], width: int = WIDTH) -> str:
         lines += ["", f"  BLOCKED by {len(blockers)}:"]
         for host, name, text in blockers:
             lines += wrap(f"{host} {name}: {text}", width, "    ")
+    for batch in plan.get("batches") or []:
+        lines += ["", cut(f"  {clean(batch['name']).capitalize()}", width)]
+        for number, text in enumerate(batch["steps"], 1):
+            lines += [line if index == 0 else "   " + line for index, line in enumerate(wrap(f"{number}. {text}", width - 3, "    "))]
     for host, parts in sorted((plan.get("hosts") or {}).items()):
         for name, part in sorted(parts.items()):
             lines += ["", f"  {clean(host)} {clean(name)}"]

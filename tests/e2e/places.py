@@ -13,6 +13,7 @@ import typing as t
 import pytest
 import yaml
 
+from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.module_utils._pm2 import backend as pm2
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _access, _carry_back, _restore, _snapshot
 from tests.real.pm2.test_kill import PASSES
@@ -33,10 +34,15 @@ PLAYBOOKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rollback_emergency": (("emergency",), ("pm2", "postgresql")),
     "recover": (("recover",), ("postgresql", "pm2")),
 }
-NO_PLAYBOOK_OF_ITS_OWN = {"go_back": "what undo does, after a failure; test_failures.py"}
+NO_PLAYBOOK_OF_ITS_OWN = {
+    "go_back": "what undo does, after a failure; test_failures.py",
+    **dict.fromkeys(("gradual", "batch_steps", "batch_back"), "several application hosts behind a proxy; test_fleet.py"),
+    "recover_steps": "behind a proxy; test_fleet.py",
+}
 NO_CASE_OF_ITS_OWN = {
     "rollback_database": "plays a part of rollback_full; test_owed.py",
     "rollback_application": "plays a part of rollback_full",
+    "rollback_gradual": "several application hosts behind a proxy; test_fleet.py",
     "rollback_points": "reads only, but for a pin, which is one rename",
     "verify": "reads only",
 }
@@ -73,7 +79,8 @@ NOT_TAKEN: dict[tuple[str, str, str], str] = {
 
 
 def components() -> list[str]:
-    return sorted(path.name[len("rollback_") :] for path in ROLES.glob("rollback_*"))
+    """Those of a world on one host. A proxy is killed in real/traffic/test_kill.py, and with its playbooks in test_fleet.py."""
+    return sorted(name for path in ROLES.glob("rollback_*") if (name := path.name[len("rollback_") :]) not in TRAFFIC)
 
 
 def verbs(component: str) -> list[str]:

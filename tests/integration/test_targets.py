@@ -15,6 +15,7 @@ lab_docker_host                         an engine of its own with kejayangu/api:
 lab_docker_previous, _latest            their IDs
 lab_registry_url, _user, _password      a registry that asks for this login, with the same two tags
 lab_registry_previous, _latest          their digests
+lab_haproxy_socket, _url, _share_map, _receivers_map   a proxy with the servers app1 and app2 behind it, and a receiver
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import typing as t
 
 import pytest
@@ -32,6 +34,7 @@ import pytest
 from tests.lab import docker as lab_docker
 from tests.lab import ports
 from tests.lab import registry as lab_registry
+from tests.lab import traffic as lab_traffic
 from tests.lab.fixtures import unavailable
 from tests.lab.node import NodeMissing
 from tests.lab.pm2home import Pm2Home
@@ -69,8 +72,29 @@ def play(target: pathlib.Path, tmp_path: pathlib.Path, variables: dict[str, t.An
         with contextlib.ExitStack() as services:
             given.update(_images(services, tmp_path))
             _run(target, tmp_path, given)
+    elif uses(target, "lab_haproxy_"):
+        with contextlib.ExitStack() as services:
+            given.update(_proxy(services, lab_tmp))
+            _run(target, tmp_path, given)
     else:
         _run(target, tmp_path, given)
+
+
+def _proxy(services: contextlib.ExitStack, folder: pathlib.Path) -> dict[str, t.Any]:
+    missing = lab_traffic.missing(lab_traffic.HAPROXY)
+    if missing:
+        unavailable(missing)
+    servers = {name: lab_traffic.Echo(name).start() for name in ("app1", "app2")}
+    short = pathlib.Path(services.enter_context(tempfile.TemporaryDirectory(prefix="payops-proxy-")))  # for the socket
+    proxy = lab_traffic.Proxy(short, {name: each.port for name, each in servers.items()}).start()
+    for each in (*servers.values(), proxy):
+        services.callback(each.stop)
+    return {
+        "lab_haproxy_socket": str(proxy.socket),
+        "lab_haproxy_url": proxy.url,
+        "lab_haproxy_share_map": proxy.places.share_map,
+        "lab_haproxy_receivers_map": proxy.places.receivers_map,
+    }
 
 
 def _images(services: contextlib.ExitStack, tmp_path: pathlib.Path) -> dict[str, t.Any]:

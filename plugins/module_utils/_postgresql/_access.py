@@ -174,6 +174,13 @@ class Access:
                         self.remembered[each.name]["ended"] = True
                 self._save()
             return
+        # A session that began while only reading was possible would go on refusing to write. After a crash here nobody knows any more,
+        # and then all are ended: a client that connects again is better than one that cannot pay.
+        locked = [each for each in found if self.before(each) is not None and (each.access == "read_only" or not todo[each.name])]
+        if locked:
+            with self.run.step("end_sessions") as learnt, readable_errors("ending sessions"):
+                for each in locked:
+                    learnt[each.name] = self._end(each, access)
         with self.run.step("forget"):
             for each in found:
                 self.remembered.pop(each.name, None)

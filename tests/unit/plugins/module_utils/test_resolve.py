@@ -112,7 +112,7 @@ def test_merging_gives_newest_first_and_changes_no_input() -> None:
     assert [point["version"] for point in points] == ["p3", "p2", "p1"]
     first = points[0]
     assert first["complete"] is True
-    assert first["complete_for"] == {"full": True, "application": True, "database": True}
+    assert first["complete_for"] == {"full": True, "application": True, "gradual": True, "database": True}
     assert first["releases"] == ["r3"]
     assert first["size"] == 30
     assert first["problems"] == []
@@ -130,31 +130,39 @@ def damage(name: str) -> t.Callable[[dict[str, t.Any]], None]:
 
 
 INCOMPLETE: dict[str, tuple[dict[str, t.Any], dict[str, bool], str]] = {
-    "one application host has nothing": ({"app2": None}, {"full": False, "application": False, "database": True}, "app2 does not have it"),
+    "one application host has nothing": (
+        {"app2": None},
+        {"full": False, "application": False, "gradual": False, "database": True},
+        "app2 does not have it",
+    ),
     "one host lacks the component": (
         {"app2": clear("components")},
-        {"full": False, "application": False, "database": True},
+        {"full": False, "application": False, "gradual": False, "database": True},
         "pm2 is missing on app2",
     ),
-    "damaged application": ({"app1": damage("pm2")}, {"full": False, "application": False, "database": True}, "pm2 on app1 is damaged"),
+    "damaged application": (
+        {"app1": damage("pm2")},
+        {"full": False, "application": False, "gradual": False, "database": True},
+        "pm2 on app1 is damaged",
+    ),
     "damaged database": (
         {"db1": damage("postgresql")},
-        {"full": False, "application": True, "database": False},
+        {"full": False, "application": True, "gradual": True, "database": False},
         "postgresql on db1 is damaged",
     ),
     "not sealed on one host": (
         {"app1": clear("record")},
-        {"full": False, "application": False, "database": True},
+        {"full": False, "application": False, "gradual": False, "database": True},
         "its record is missing or damaged on app1",
     ),
     "never sealed": (
         {host: clear("record") for host in INVENTORY},
-        {"full": False, "application": False, "database": False},
+        {"full": False, "application": False, "gradual": False, "database": False},
         "its backup did not finish",
     ),
     "two records": (
         {"db1": lambda entry: entry["record"].update(run="other")},
-        {"full": False, "application": False, "database": False},
+        {"full": False, "application": False, "gradual": False, "database": False},
         "another record of it",
     ),
 }
@@ -175,7 +183,7 @@ def test_a_host_that_joined_since_has_no_such_point() -> None:
     listings: Listings = {}
     native(listings, "p1", 1, "r1")
     point = merge_points(listings, {}, {**INVENTORY, "app3": ["pm2"]})[0]
-    assert point["complete_for"] == {"full": False, "application": False, "database": True}
+    assert point["complete_for"] == {"full": False, "application": False, "gradual": False, "database": True}
     assert point["problems"] == ["app3 has pm2 now but no pm2 in this point"]
 
 
@@ -193,9 +201,9 @@ def test_a_point_of_the_database_alone_serves_no_full_rollback() -> None:
     listings: Listings = {}
     native(listings, "p1", 1, "r1", app1=None, app2=None, db1=lambda entry: entry["record"].update(expected={"db1": ["postgresql"]}))
     point = merge_points(listings, {})[0]
-    assert point["complete_for"] == {"full": True, "application": False, "database": True}
+    assert point["complete_for"] == {"full": True, "application": False, "gradual": False, "database": True}
     point = merge_points(listings, {}, INVENTORY)[0]
-    assert point["complete_for"] == {"full": False, "application": False, "database": True}
+    assert point["complete_for"] == {"full": False, "application": False, "gradual": False, "database": True}
 
 
 def test_bad_on_one_host_makes_the_point_bad() -> None:
@@ -217,7 +225,7 @@ def test_legacy_sql_is_needed_where_the_database_is_and_legacy_code_on_each_host
     listings: Listings = {"db1": [], "app2": []}
     legacy(listings, "app1", "20231201_120000", {"pm2": part(), "postgresql": part()})
     point = merge_points(listings, {}, INVENTORY)[0]
-    assert point["complete_for"] == {"full": False, "application": False, "database": False}
+    assert point["complete_for"] == {"full": False, "application": False, "gradual": False, "database": False}
     for intent in ("full", "database"):
         with pytest.raises(RollbackError) as caught:
             resolve("backup_20231201_120000", intent, merge_points(listings, {}, INVENTORY))
@@ -225,10 +233,10 @@ def test_legacy_sql_is_needed_where_the_database_is_and_legacy_code_on_each_host
         assert "scp -3 -rp app1:/app/20231201_120000 db1:/app/" in str(caught.value)
     legacy(listings, "db1", "20231201_120000", {"postgresql": part()})
     point = merge_points(listings, {}, INVENTORY)[0]
-    assert point["complete_for"] == {"full": False, "application": False, "database": True}
+    assert point["complete_for"] == {"full": False, "application": False, "gradual": False, "database": True}
     legacy(listings, "app2", "20231201_120000", {"pm2": part(), "postgresql": part(damaged="is empty")})
     point = merge_points(listings, {}, INVENTORY)[0]
-    assert point["complete_for"] == {"full": True, "application": True, "database": True}
+    assert point["complete_for"] == {"full": True, "application": True, "gradual": True, "database": True}
     assert point["release"]["status"] == "unknown"
 
 

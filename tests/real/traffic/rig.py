@@ -1,0 +1,105 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""haproxy_servers in a process of its own, on a real HAProxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import typing as t
+
+from tests.lab import ports
+from tests.lab.faults import with_fault
+from tests.lab.traffic import Echo, Proxy
+
+RUNNER = pathlib.Path(__file__).resolve().parents[1] / "pm2" / "run_module.py"
+
+
+class Rig:
+    def __init__(self, proxy: Proxy, servers: dict[str, Echo], store: pathlib.Path) -> None:
+        self.proxy = proxy
+        self.echoes = servers
+        self.store = store
+        self.open = {name: (0, 100, f"127.0.0.1:{each.port}") for name, each in servers.items()}
+
+    def start(self, state: str, *servers: str, check: bool = False, fault: str = "", **options: t.Any) -> subprocess.Popen[str]:
+        given = {
+            "store": str(self.store),
+            "system": "shop",
+            "state": state,
+            "servers": [{"backend": "payments", "server": name} for name in servers],
+            "drain_seconds": 5,
+            "wait_seconds": 10,
+            "_ansible_diff": True,
+            **{key.replace("rollback_haproxy_", ""): value for key, value in self.proxy.variables().items()},
+            **options,
+        }
+        process = subprocess.Popen(
+            [sys.executable, str(RUNNER), "haproxy_servers", *(["--check"] if check else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=with_fault(fault, dict(os.environ)),
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(given))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def run(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
+        return answer(self.start(state, *servers, **options))
+
+    def ok(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
+        result = self.run(state, *servers, **options)
+        assert not result.get("failed") and not result.get("killed"), result
+        return result
+
+    def refused(self, state: str, *servers: str, **options: t.Any) -> str:
+        result = self.run(state, *servers, **options)
+        assert result.get("failed"), result
+        assert "Traceback" not in result["msg"], result
+        return str(result["msg"])
+
+    # -- what is true, seen from outside -----------------------------------------------------------------------------------
+
+    def share(self) -> str:
+        return self.proxy.get("/.payops-rollback").text.replace("payops-share ", "")
+
+    def remembered(self) -> dict[str, t.Any]:
+        path = self.store / "shop" / ".run" / "haproxy.state.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def as_before(self) -> None:
+        assert self.proxy.states() == self.open
+        assert self.share() == "100" and self.proxy.get().status == 200
+        assert self.remembered() == {}
+
+    def clear(self) -> None:
+        """By hand, whatever the test left."""
+        for name, (unused, weight, place) in self.open.items():
+            host, _, port = place.rpartition(":")
+            for words in ("state ready", f"weight {weight}", f"addr {host} port {port}"):
+                self.proxy.ask(f"set server payments/{name} {words}")
+        for path in (self.proxy.places.share_map, self.proxy.places.receivers_map):
+            self.proxy.ask(f"clear map {path}")
+            pathlib.Path(path).write_text("", encoding="utf-8")
+        self.proxy.state_file.unlink(missing_ok=True)
+        shutil.rmtree(self.store, ignore_errors=True)
+        ports.wait_until(lambda: self.proxy.usable() == sorted(self.open), "servers that are up")
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
+    """The module's result; ``{"killed": True}`` if it was."""
+    stdout, stderr = process.communicate(timeout=120)
+    if process.returncode == -9:
+        return {"killed": True}
+    assert stdout.strip(), stderr
+    result: dict[str, t.Any] = json.loads(stdout.strip().splitlines()[-1])
+    return result
