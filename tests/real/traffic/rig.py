@@ -6,18 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import typing as t
 
-from tests.lab import ports
-from tests.lab.faults import with_fault
+from tests.lab import modules, ports
 from tests.lab.traffic import Echo, Proxy
-
-RUNNER = pathlib.Path(__file__).resolve().parents[1] / "pm2" / "run_module.py"
 
 
 class Rig:
@@ -27,7 +21,7 @@ class Rig:
         self.store = store
         self.open = {name: (0, 100, f"127.0.0.1:{each.port}") for name, each in servers.items()}
 
-    def start(self, state: str, *servers: str, check: bool = False, fault: str = "", **options: t.Any) -> subprocess.Popen[str]:
+    def start(self, state: str, *servers: str, check: bool = False, fault: str = "", **options: t.Any) -> modules.Started:
         given = {
             "store": str(self.store),
             "system": "shop",
@@ -38,23 +32,12 @@ class Rig:
             "_ansible_diff": True,
             **{key.replace("rollback_haproxy_", ""): value for key, value in self.proxy.variables().items()},
             **options,
+            **({"_ansible_check_mode": True} if check else {}),
         }
-        process = subprocess.Popen(
-            [sys.executable, str(RUNNER), "haproxy_servers", *(["--check"] if check else [])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=with_fault(fault, dict(os.environ)),
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(given))
-        process.stdin.close()
-        process.stdin = None
-        return process
+        return modules.start("haproxy_servers", given, fault or None)
 
     def run(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
-        return answer(self.start(state, *servers, **options))
+        return modules.result_of(self.start(state, *servers, **options))
 
     def ok(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
         result = self.run(state, *servers, **options)
@@ -93,13 +76,3 @@ class Rig:
         self.proxy.state_file.unlink(missing_ok=True)
         shutil.rmtree(self.store, ignore_errors=True)
         ports.wait_until(lambda: self.proxy.usable() == sorted(self.open), "servers that are up")
-
-
-def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
-    """The module's result; ``{"killed": True}`` if it was."""
-    stdout, stderr = process.communicate(timeout=120)
-    if process.returncode == -9:
-        return {"killed": True}
-    assert stdout.strip(), stderr
-    result: dict[str, t.Any] = json.loads(stdout.strip().splitlines()[-1])
-    return result

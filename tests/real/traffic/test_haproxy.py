@@ -13,8 +13,8 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import Places, snippet
-from tests.lab import traffic
-from tests.real.traffic.rig import Rig, answer
+from tests.lab import modules, traffic
+from tests.real.traffic.rig import Rig
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -100,7 +100,7 @@ def test_drained_waits_for_the_last_session(rig: Rig) -> None:
     traffic.ports.wait_until(lambda: rig.proxy.states()["app1"][0] & 8, "the drain")
     assert {rig.proxy.get().text for unused in range(6)} == {"app2", "app3"}
     traffic.fetch(f"http://127.0.0.1:{rig.echoes['app1'].port}/release")
-    assert answer(process)["changed"]
+    assert modules.result_of(process)["changed"]
     thread.join(10)
     assert answers == ["app1"], "the request was cut off"
     assert rig.proxy.states()["app1"][0] & 1
@@ -111,12 +111,14 @@ def test_drained_waits_for_the_last_session(rig: Rig) -> None:
 def test_a_server_comes_back_step_by_step(rig: Rig) -> None:
     quartet(rig, "maint", "app1")
     weights: list[int] = []
-    process = rig.start("previous", "app1", ramp=[10, 50], ramp_seconds=0.4)
-    while process.poll() is None:
+    process = rig.start("previous", "app1", ramp=[10, 50], ramp_seconds=1)
+    ended = False
+    while not ended:
+        ended = process.poll() is not None  # asked first: the last step is followed by nothing but the end
         state, weight, unused = rig.proxy.states()["app1"]
         weights += [weight] if not state and weight not in weights else []
         time.sleep(0.05)
-    assert answer(process)["changed"] and weights == [10, 50, 100]
+    assert modules.result_of(process)["changed"] and weights == [10, 50, 100]
     rig.as_before()
     rig.ok("ready", "app1", percent=20)
     assert rig.proxy.states()["app1"][:2] == (0, 20)
