@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 import time
 import typing as t
 
@@ -17,7 +18,7 @@ from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import decide, identity, is_alive, require
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import now
+from ansible_collections.payops.rollback.plugins.module_utils._io import STAMP, now, now_after
 from ansible_collections.payops.rollback.plugins.module_utils._merge import INTENTS, merge_points
 from ansible_collections.payops.rollback.plugins.module_utils._overview import user_name
 from ansible_collections.payops.rollback.plugins.module_utils._releases import merge_releases
@@ -70,6 +71,8 @@ class ActionModule(ActionBase):
         hostvars = task_vars["hostvars"]
         given = load_extra_vars(self._loader)
         _gate.check_extra_variables(given, self._known_variables(args, task_vars))
+        if args["intent"] != "emergency":  # that one stops, whatever else was typed
+            _words.check_values({word: self._templar.template(given[word]) for word in args["words"] if word in given})
         own = hostvars[task_vars["inventory_hostname"]]
         _words.check_words([word for word in args["words"] if word in task_vars and word not in own and word not in given])
         hosts = _gate.members({host: hostvars[host].get("rollback_components") for host in task_vars["groups"]["all"]})
@@ -83,6 +86,7 @@ class ActionModule(ActionBase):
                 "components": args["components"],
                 "who": args["who"] or _who(task_vars),
                 "inventory": _inventory(),
+                "playbooks": _gate.playbook_form(context.CLIARGS.get("args") or ()),
                 "started": time.time(),
             }
         told = {host: hostvars[host].get("transaction_info") or {} for host in playing}
@@ -124,6 +128,10 @@ class ActionModule(ActionBase):
         if intent == "backup":
             if version == "new":
                 result["version"] = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d_%H%M%S")
+            taken = [
+                str(point["created"]) for info in infos.values() for point in info["points"] if point["created"] and not point["legacy"]
+            ]
+            result["now"] = now_after(max((moment for moment in taken if moment <= _soon()), default=None))
             result["exists"] = any(point["version"] == result["version"] for info in infos.values() for point in info["points"])
         elif intent in INTENTS:
             unfinished = [run for run in runs if run.get("state") == "open" and run.get("intent") == intent]
@@ -135,7 +143,7 @@ class ActionModule(ActionBase):
                 merge_releases(info["releases"] for info in infos.values()),
                 result["members"],
             )
-            chosen = resolve(version, intent, points, _live(infos, hostvars, args["components"]))
+            chosen = resolve(version, intent, points, _live(infos, hostvars, args["components"]), _soon())
             result["warnings"] += chosen["warnings"]
             result.update(version=chosen["version"], point=chosen["point"], passed_over=chosen["skipped"])
         elif intent in ("undo", "complete"):
@@ -173,6 +181,7 @@ class ActionModule(ActionBase):
             "controller": controller,
             "takeover": args["takeover"] or None,
             "inventory": _inventory(),
+            "playbooks": _gate.playbook_form(context.CLIARGS.get("args") or ()),
         }
         alive = holder is not None and any(is_alive(lock, controller, time.time()) for lock in locks if lock["run"] == holder["run"])
         free = [run for run in unfinished.values() if holder is None or run["run"] != holder["run"]]
@@ -183,6 +192,7 @@ class ActionModule(ActionBase):
             expect_holder={"run": holder["run"], "controller": holder["controller"]} if holder is not None and not alive else None,
             holds=holds,
             inventory=wanted["inventory"],
+            playbooks=wanted["playbooks"],
             started=time.time(),
         )
         if decision["do"] == "resume":
@@ -212,8 +222,13 @@ def _live(infos: Infos, hostvars: t.Any, components: list[str]) -> dict[str, dic
     return live
 
 
+def _soon() -> str:
+    """As far as the clocks of two machines may be apart."""
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=5)).strftime(STAMP)
+
+
 def _inventory() -> str | None:
-    return " -i ".join(context.CLIARGS.get("inventory") or []) or None
+    return " -i ".join(shlex.quote(name) for name in context.CLIARGS.get("inventory") or []) or None
 
 
 def _who(task_vars: dict[str, t.Any]) -> str:

@@ -15,18 +15,9 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
-PLAYBOOKS = {
-    "full": "rollback_full.yml",
-    "database": "rollback_database.yml",
-    "application": "rollback_application.yml",
-    "emergency": "rollback_emergency.yml",
-    "gradual": "rollback_gradual.yml",
-    "undo": "undo.yml",
-    "complete": "complete.yml",
-    "backup": "backup.yml",
-    "recover": "recover.yml",
-    "drill": "drill.yml",
-}
+# Intents whose playbook has a longer name than they have.
+PLAYBOOKS = {name: f"rollback_{name}" for name in ("full", "database", "application", "emergency", "gradual")}
+BARE = "{}.yml"  # how a playbook is named where nobody knows how this one was called
 # What may be left unfinished without standing in the way of anything: a backup leaves no half point,
 # and an emergency only stops things, which is what every rollback starts from.
 HARMLESS = ("backup", "emergency")
@@ -87,8 +78,8 @@ def is_alive(holder: Holder, here: dict[str, t.Any], now: float, started: Starte
 
 
 def command(intent: str | None, wanted: Holder, version: str | None = None, takeover: str | None = None) -> str:
-    """What a person types for this, on one line."""
-    words = ["ansible-playbook", PLAYBOOKS.get(str(intent), f"{intent}.yml")]
+    """What a person types for this, on one line: named as the playbook that runs was."""
+    words = ["ansible-playbook", (wanted.get("playbooks") or BARE).format(PLAYBOOKS.get(str(intent), str(intent)))]
     if wanted.get("inventory"):
         words.append(f"-i {wanted['inventory']}")
     if version:

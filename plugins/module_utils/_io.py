@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._store import share_dir
 
+STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
@@ -37,7 +38,16 @@ def check_name(what: str, name: t.Any) -> str:
 
 def now() -> str:
     """The time in UTC, ISO 8601 with microseconds and a Z (sorts as text)."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.datetime.now(datetime.timezone.utc).strftime(STAMP)
+
+
+def now_after(newest: t.Any) -> str:
+    """Now, but later than ``newest`` (a time of ours): what goes by the order of times also holds when a clock was set back."""
+    try:
+        after = datetime.datetime.strptime(str(newest), STAMP) + datetime.timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        return now()
+    return max(now(), after.strftime(STAMP))
 
 
 def canonical_json(value: t.Any) -> bytes:

@@ -25,6 +25,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import (
     fsync_dir,
     make_dir,
     now,
+    now_after,
     read_json,
     write_json,
 )
@@ -182,7 +183,7 @@ def open_run(
     """Take the lock of this host for ``wanted``: {run, intent, version, who, controller, hosts, components, takeover,
     expect_holder, resume, evict}. The run id in the result may be that of a dead run that is continued.
     """
-    run = make_run(wanted, now())
+    run = make_run(wanted, now_after(max((str(run.get("since")) for run in list_runs(paths)), default=None)))  # undo goes by their order
     if write:
         paths.make()
     for unused in range(ATTEMPTS):

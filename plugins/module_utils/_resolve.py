@@ -33,7 +33,7 @@ def live_releases(live: Live) -> set[str]:
 
 def _what_exists(points: list[Entry], limit: int = 8) -> str:
     if not points:
-        return "No point exists yet; take one with: ansible-playbook backup.yml"
+        return "No point exists yet; take one with the playbook backup.yml."
     names = [
         f"{point['version']}{' (legacy)' if point['legacy'] else ''}{'' if point['complete'] else ' (incomplete)'}"
         for point in points[:limit]
@@ -127,14 +127,29 @@ def _walk(wanted: str, intent: str, points: list[Entry], live: Live) -> tuple[En
     return None, skipped
 
 
-def resolve(wanted: t.Any, intent: str, points: list[Entry], live: Live | None = None) -> dict[str, t.Any]:
-    """``points`` as ``merge_points`` gives them. Returns version, point, skipped [{version, why}] and warnings."""
+def check_clock(wanted: str, points: list[Entry], until: str) -> None:
+    """``latest`` goes by times. A point that is taken after ``until``, which is still to come, was taken with a wrong clock."""
+    ahead = next((point for point in points if str(point["created"] or "") > until and not point["legacy"]), None)
+    if ahead is not None:
+        raise RollbackError(
+            f"Point {ahead['version']} says that it was taken at {ahead['created']}, which is still to come: a clock was wrong, "
+            f"so nobody can tell which point is {wanted!r}. Name one: -e version=NAME. {_what_exists(points)}"
+        )
+
+
+def resolve(wanted: t.Any, intent: str, points: list[Entry], live: Live | None = None, until: str | None = None) -> dict[str, t.Any]:
+    """``points`` as ``merge_points`` gives them; ``until``: the latest moment that can be now.
+
+    Returns version, point, skipped [{version, why}] and warnings.
+    """
     if intent not in INTENTS:
         raise RollbackError(f"The intent is one of {', '.join(INTENTS)}; found {intent!r}.")
     check_name("The version", wanted)
     skipped: list[dict[str, str]] = []
     warnings: list[str] = []
     if wanted in ("latest", "previous"):
+        if until is not None:
+            check_clock(wanted, points, until)
         chosen, skipped = _walk(wanted, intent, points, live or {})
         if chosen is None:
             reasons = " ".join(f"{item['version']}: {item['why']}." for item in skipped[:8])

@@ -175,9 +175,13 @@ drift:
   type: list
   elements: str
 preflight:
-  description: The spare port and the probes of the preflight.
+  description: The spare port and the probes of the preflight, and the seconds until they had succeeded.
   returned: when a preflight was run
   type: dict
+boot_seconds:
+  description: How long the release took to answer its probes in its preflight; null where it was not tried yet.
+  returned: with state staged, unless the release is live already
+  type: float
 removed:
   description: The folders that were removed.
   returned: with O(state=complete)

@@ -166,6 +166,11 @@ now:
   description: When the decision was made, in UTC.
   returned: success
   type: str
+playbooks:
+  description: >-
+    How this playbook was named, with V({}) in place of its name (such as V(playbooks/{}.yml)), for commands that people are told to type.
+  returned: success
+  type: str
 inventory:
   description: The inventory as it was given, for commands that people are told to type.
   returned: success

@@ -111,6 +111,9 @@ options:
   inventory:
     description: How the inventory is named on the command line, so that the commands in a refusal can be typed as they stand.
     type: str
+  playbooks:
+    description: How a playbook of this collection is named on the command line, with V({}) in place of its name, such as V(playbooks/{}.yml).
+    type: str
   outcome:
     description:
       - How the run ended. Required with O(state=closed).
@@ -250,7 +253,20 @@ from ansible_collections.payops.rollback.plugins.module_utils._lock import close
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, paths_of, run_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._overview import holds_of, read_states
 
-WANTED = ("intent", "version", "who", "controller", "components", "hosts", "takeover", "expect_holder", "resume", "evict", "inventory")
+WANTED = (
+    "intent",
+    "version",
+    "who",
+    "controller",
+    "components",
+    "hosts",
+    "takeover",
+    "expect_holder",
+    "resume",
+    "evict",
+    "inventory",
+    "playbooks",
+)
 
 
 def opened(module: AnsibleModule) -> dict[str, t.Any]:
@@ -328,6 +344,7 @@ def main() -> None:
         evict={"type": "bool", "default": False},
         wait={"type": "int", "default": 30},
         inventory={"type": "str"},
+        playbooks={"type": "str"},
         outcome={"type": "str", "choices": ["done", "unchanged", "undone", "lost", "failed", "refused", "stopped"]},
         releases={
             "type": "list",

@@ -9,6 +9,7 @@ import datetime
 import difflib
 import hashlib
 import os
+import shlex
 import typing as t
 
 import yaml
@@ -144,6 +145,18 @@ def run_id_of(identity: dict[str, t.Any], intent: str, version: str) -> str:
     """Eight hexadecimal digits, the same for every task of one ansible-playbook process and intent."""
     text = "|".join(str(identity[key]) for key in sorted(identity)) + f"|{intent}|{version}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def playbook_form(called: t.Sequence[str]) -> str:
+    """How to name another playbook of ours so that it can be typed where this one was: ``{}`` stands for its name.
+
+    Beside the one that was called, or by collection name, where somebody's own playbook has imported ours.
+    """
+    path = str(called[0]) if called else ""
+    folder = os.path.dirname(path)
+    if path.endswith((".yml", ".yaml")) and os.path.isfile(os.path.join(folder, "undo.yml")):
+        return shlex.quote(os.path.join(folder, "NAME.yml")).replace("{", "{{").replace("}", "}}").replace("NAME", "{}")
+    return "payops.rollback.{}"
 
 
 ROLLBACKS = ("full", "database", "application", "gradual")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._decide import command
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
 VERBS = ("backup", "prepare", "hold", "flip", "undo", "stop", "start", "complete")
@@ -144,8 +145,10 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
     return f"It failed{f', and {where}' if where else ' before anything live was touched'}: {why}"
 
 
-def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], system: str, intent: str, holds: bool) -> dict[str, t.Any]:
-    """What ``plan_table`` takes."""
+def plan_report(
+    hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], system: str, intent: str, hold: t.Container[str]
+) -> dict[str, t.Any]:
+    """What ``plan_table`` takes. ``hold``: the components that answer 503 while the databases flip."""
     found = answers(hostvars, gate["hosts"], gate["components"])
     estimates: list[dict[str, t.Any]] = []
     rows: dict[str, t.Any] = {}
@@ -160,7 +163,7 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
             estimates += [prepared["estimate"]] if prepared.get("estimate") else []
             rows.update(_foreseen(prepared))
     held = [(host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items()
-            if holds and (results.get("prepare") or {}).get("preflight") is not None]  # fmt: skip
+            if name in hold and results.get("prepare") and not at_version(results["prepare"])]  # fmt: skip
     for host, name, prepared in held:
         # Beside a database flip the release does not start beside the old one: nothing may write meanwhile.
         lines = [text for text in hosts[host][name]["plan"] if "(no outage)" not in text]
@@ -183,7 +186,8 @@ def plan_report(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], sy
     }
 
 
-ANSWERS = 2.0  # seconds until a release that runs has answered its probes often enough, where it is not measured before
+BOOT = 3.0  # seconds until a release that was never tried on its host answers its probes
+ROUND_TRIP = 2.0  # seconds for the calls from hold to start: three modules, each some tasks of the controller
 
 
 def _outage_parts(estimates: t.Sequence[t.Mapping[str, t.Any]], held: t.Sequence[t.Mapping[str, t.Any]]) -> list[tuple[float, str]]:
@@ -197,8 +201,14 @@ def _outage_parts(estimates: t.Sequence[t.Mapping[str, t.Any]], held: t.Sequence
     if held:
         recheck = max([float(each.get("recheck_seconds") or 0) for each in estimates] or [0.0])
         parts += [(recheck, "last look at the restored databases")] if recheck else []
-        parts.append((max(float(each["preflight"].get("seconds") or 0) for each in held), "start of the release as in its preflight"))
-        parts.append((ANSWERS, "until it has answered its probes"))
+        boots = [float(each["boot_seconds"]) for each in held if each.get("boot_seconds") is not None]
+        tried = len(boots) == len(held)
+        parts.append((ROUND_TRIP, "between the hosts and the controller"))
+        parts.append(
+            (max(boots), "start of the release until it answers its probes, as in its preflight")
+            if tried
+            else (max([BOOT, *boots]), "start of the release until it answers its probes (a guess: it was not tried yet)")
+        )
     return parts
 
 
@@ -359,26 +369,24 @@ def _next(
     rows: dict[str, t.Any],
     running: t.Mapping[str, t.Mapping[str, str]] | None = None,
 ) -> list[str]:
-    inventory = f" -i {gate['inventory']}" if gate.get("inventory") else ""
     if lost:
-        return [f"{', '.join(lost)} could not go back. Repair with: ansible-playbook undo.yml{inventory}"]
+        return [f"{', '.join(lost)} could not go back. Repair with: {command('undo', dict(gate))}"]
     texts = []
     if sick:
         texts.append(f"What runs now is not healthy: {'; '.join(f'{host}: {text}' for host, text in sick.items())}")
     if outcome == "done" and intent in ("full", "database", "application"):
         left = sum(int(entry.get("left") or 0) for entry in rows.values())
         if left:
-            texts.append(f"{left} newer rows were not carried back; they are in the kept database named above.")
-        texts.append(f"Take it back: ansible-playbook undo.yml{inventory}")
-        texts.append(f"It was right; drop what was replaced: ansible-playbook complete.yml{inventory}")
+            places = sorted({str(entry["left_in"]) for entry in rows.values() if entry.get("left") and entry.get("left_in")})
+            texts.append(f"{left} newer rows were not carried back; they are in {', '.join(places) or 'what was kept'}.")
+        texts.append(f"Take it back: {command('undo', dict(gate))}")
+        texts.append(f"It was right; drop what was replaced: {command('complete', dict(gate))}")
     if outcome == "stopped":
         where = "; ".join(f"{', '.join(names)} on {host}" for host, names in (running or {}).items())
         if where:
             texts.append(f"NOT STOPPED: {where}. It may still take payments. Type the same command again, or stop it there by hand.")
-        texts.append(
-            f"{'Then go' if where else 'Everything is stopped. Go'} on with: ansible-playbook rollback_full.yml{inventory} -e version=<point>"
-        )
-        texts.append(f"To start again what was stopped: ansible-playbook recover.yml{inventory}")
+        texts.append(f"{'Then go' if where else 'Everything is stopped. Go'} on with: {command('full', dict(gate), '<point>')}")
+        texts.append(f"To start again what was stopped: {command('recover', dict(gate))}")
     return texts
 
 
@@ -401,11 +409,11 @@ def misfits(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components:
     return texts
 
 
-def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], inventory: str = "") -> list[str]:
+def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Mapping[str, t.Any]) -> list[str]:
     """What a list of points says first: what is held closed, and runs that did not finish, each with the command that ends it."""
     texts: list[str] = []
     held: list[str] = []
-    undo, seen = f"ansible-playbook undo.yml {inventory}".strip(), set()
+    undo, seen = command("undo", dict(gate)), set()
     for host in hosts:
         info = hostvars[host].get("transaction_info") or {}
         for hold in info.get("holds") or []:

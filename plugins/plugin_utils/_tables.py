@@ -11,6 +11,7 @@ import typing as t
 import unicodedata
 
 WIDTH = 100
+TYPED = "ansible-playbook "
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
@@ -123,6 +124,20 @@ def wrap(text: str, width: int, indent: str) -> list[str]:
     return [*lines, indent + line] if line else lines
 
 
+def advice(text: str, width: int, indent: str) -> list[str]:
+    """A sentence that may end in a command. What does not fit on one line has its command on a line of its own, never broken: it is copied."""
+    head, found, command = clean(text).partition(TYPED)
+    if not found or columns(indent + clean(text)) <= width:
+        return wrap(text, width, indent)
+    return [*wrap(head, width, indent), f"{indent}  {found}{command}"]
+
+
+def fits(heads: t.Sequence[Column], rows: t.Sequence[t.Sequence[t.Any]], width: int) -> bool:
+    """Whether a table needs nothing cut."""
+    widths = [max(columns(head.title), *(columns(clean(row[index])) for row in rows)) for index, head in enumerate(heads) if rows]
+    return sum(widths) + 2 * (len(widths) - 1) <= width
+
+
 # -- points -----------------------------------------------------------------------------------------------------------
 
 
@@ -202,9 +217,9 @@ def points_table(
     notices: t.Sequence[str] = (),
 ) -> str:
     """The list of rollback points. ``notices`` (such as what is held closed) come first."""
-    lines = [line for notice in notices for line in wrap(f"! {notice}", width, "")]
+    lines = [line for notice in notices for line in advice(f"! {notice}", width, "")]
     if not points:
-        return "\n".join([*lines, "No rollback points yet. Take one with: ansible-playbook backup.yml"])
+        return "\n".join([*lines, "No rollback points yet. Take one with the playbook backup.yml."])
     rows = points_rows(points, live, now or datetime.datetime.now(datetime.timezone.utc))
     for short, parts_floor in ((False, 0), (True, 0), (True, 12)):
         body = _point_lines(rows, width, short, parts_floor)
@@ -243,7 +258,11 @@ def _rows_table(rows: dict[str, t.Any], width: int, planned: bool = False) -> li
             entry = {"newer": entry}
         left = entry.get("left")
         cells.append([name, entry.get("newer"), entry.get("carried"), left, entry.get("left_in") if left else ""])
-    return ["  " + line for line in table(heads, cells, width - 2)]
+    below: list[str] = []
+    if not fits(heads, cells, width - 2):  # a name that is cut is of no use to whoever must look there
+        below = [cut(f"    left in {clean(place)}", width) for place in dict.fromkeys(row[-1] for row in cells) if place]
+        heads, cells = heads[:-1], [row[:-1] for row in cells]
+    return ["  " + line for line in table(heads, cells, width - 2)] + below
 
 
 def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
@@ -289,7 +308,14 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
             Column("KEPT AS", floor=16),
             Column("TOOK", right=True),
         ]
-        lines += ["", *["  " + line for line in table(heads, cells, width - 2)]]
+        kept = [""] * len(cells)
+        if not fits(heads, cells, width - 2):
+            kept = [clean(row[3]) for row in cells]
+            heads, cells = [*heads[:3], heads[4]], [[*row[:3], row[4]] for row in cells]
+        head, *rest = ["  " + line for line in table(heads, cells, width - 2)]
+        lines += ["", head]
+        for line, name in zip(rest, kept, strict=True):
+            lines += [line, *([cut(f"    kept as {name}", width)] if name else [])]
     if result.get("rows"):
         lines += ["", "  Rows written or changed since the point:", *_rows_table(result["rows"], width)]
     if result.get("gone"):
@@ -297,7 +323,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         cells = [[entry["table"], entry["rows"], entry["was_in"]] for entry in result["gone"]]
         lines += ["", "  Rows that are gone with what was dropped:", *["  " + line for line in table(heads, cells, width - 2)]]
     for text in result.get("next") or []:
-        lines += ["", *wrap(text, width, "  ")]
+        lines += ["", *advice(text, width, "  ")]
     return "\n".join(lines)
 
 

@@ -10,6 +10,28 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
+FLAGS = ("allow_partial", "accept_schema_change", "again", "corruption", "allow_plain_sql", "allow_npm_ci", "require_healthy")
+NUMBERS = ("keep_count", "keep_days")
+BOOLEANS = ("true", "yes", "on", "y", "t", "1", "false", "no", "off", "n", "f", "0")
+
+
+def check_values(typed: t.Mapping[str, t.Any]) -> None:
+    """Refuse a value that would count as its opposite: Ansible reads ``corruption=ture`` as no, and ``keep_count=1O`` as nothing.
+
+    An empty value counts as not given, which is what a survey makes of a question that nobody answered.
+    """
+    for word, value in typed.items():
+        text = "" if value is None else str(value).strip()
+        if word in FLAGS and text and text.lower() not in BOOLEANS:
+            expected = "true or false"
+        elif word in NUMBERS and text and not text.isdecimal():
+            expected = "a whole number"
+        else:
+            continue
+        raise RollbackError(
+            f"{word}={text} is not understood: expected {expected}. Nothing was touched; correct it and type the command again."
+        )
+
 
 def check_words(found: t.Sequence[str]) -> None:
     """Refuse words that a playbook around ours sets: they would count for nothing, and ``latest`` is not what it asked for."""

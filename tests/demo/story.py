@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -102,6 +103,8 @@ class Story:
             screen.typed(line)
         with screen.busy("deployment"):
             self.stage.deploy_second()
+            with contextlib.suppress(TimeoutError):  # pm2 reload says done when it has waited, not when the release answers
+                ports.wait_until(lambda: self.stage.health()[1].get("version") == "2.0.0", "release 2 to answer", 60, 0.1)
         self.holds(self.stage.health()[1].get("version") == "2.0.0", "release 2 answers, and right after the deployment it looks well")
         with screen.busy("waiting for real traffic to show what is wrong"):
             ports.wait_until(self._ill, "release 2 to fall ill", 90, 0.25)
@@ -116,7 +119,7 @@ class Story:
             screen.note(f"and the migration has set {lost} settled M-Pesa payments of the past back to pending; their receipts are gone")
 
     def _ill(self) -> bool:
-        return all(self.stage.health()[0] == 503 for attempt in range(4))
+        return all(self.stage.health()[0] != 200 for attempt in range(4))
 
     def go_back(self) -> None:
         screen.heading("Back: application and database together")

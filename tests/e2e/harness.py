@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -96,10 +98,19 @@ class World(System):
         self, playbook: str, *more: str, fault: str | None = None, more_env: t.Mapping[str, str] | None = None, **words: t.Any
     ) -> Played:
         """Run a playbook to its end; ``words`` are extra variables, of their own type."""
+        return self._run(self.argv(playbook, *more, **words), {**self.env(fault), **(more_env or {})})
+
+    def paste(self, played: Played, sentence: str) -> Played:
+        """Type a command just as a table has printed it after ``sentence``."""
+        found = re.search(rf"{re.escape(sentence)}:\s+(ansible-playbook .+)$", played.text, re.MULTILINE)
+        assert found, f"no command after {sentence!r}\n{played.text}"
+        return self._run([ansible_playbook(), *shlex.split(found.group(1))[1:]], self.env())
+
+    def _run(self, argv: t.Sequence[str], env: t.Mapping[str, str]) -> Played:
         done = subprocess.run(
-            self.argv(playbook, *more, **words),
+            argv,
             cwd=self.root,
-            env={**self.env(fault), **(more_env or {})},
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

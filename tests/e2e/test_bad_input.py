@@ -34,6 +34,7 @@ WORDS: list[tuple[str, dict[str, t.Any], tuple[str, ...]]] = [
     ("template", {"version": "a;rm -rf b"}, ("is not a safe name",)),
     ("misspelt", {"verison": "{point}"}, ("Unknown extra variable 'verison' (did you mean 'version'?)", "nothing was touched")),
     ("misspelt-option", {"version": "{point}", "rollback_pm2_prot": 1}, ("'rollback_pm2_prot' (did you mean 'rollback_pm2_port'?)",)),
+    ("flag", {"version": "{point}", "corruption": "ture"}, ("corruption=ture is not understood: expected true or false.",)),
     ("backup-that-is-not", {"version": "backup_20231201_120000"}, ("There is no rollback point 'backup_20231201_120000'",)),
 ]
 OFTEN = {"unknown", "number", "empty", "path", "misspelt"}

@@ -37,7 +37,7 @@ def test_backup_list_rollback_undo_complete(world: World) -> None:
         assert row["live"] is True
 
         world.await_payments()
-        undone = world.play("undo").ok()
+        undone = world.paste(done, "Take it back").ok()
         assert undone.outcome == "DONE"
         world.all_at(NEXT)
         twice = world.play("undo").ok()
@@ -129,4 +129,6 @@ def test_check_mode_changes_nothing(deployed: World) -> None:
         assert not differences(before, deployed.picture()), f"{playbook} --check\n{played.text[-3000:]}"
         if playbook == "rollback_full":
             assert "PLAN: full of demo" in played.text and "public.payments.note" in played.text
+            assert "answer 503 with Retry-After" in played.flat and "(no outage)" not in played.flat
+            assert "start of the release until it answers its probes (a guess: it was not tried yet)" in played.flat
     deployed.all_at(NEXT)

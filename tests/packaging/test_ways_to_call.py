@@ -11,6 +11,7 @@ import shutil
 import typing as t
 
 import pytest
+import yaml
 
 from tests.packaging.conftest import PLAYBOOKS, ROOT, Run, members
 
@@ -49,6 +50,28 @@ def test_from_another_folder(run: Run, inventory: pathlib.Path, tmp_path: pathli
 def test_without_an_inventory_it_is_an_error_and_no_silent_success(run: Run) -> None:
     done = run("ansible-playbook", "playbooks/rollback_points.yml", cwd=ROOT, ok=False)
     assert done.returncode != 0
+
+
+@pytest.mark.parametrize("name", ["rollback_full", "rollback_emergency"])
+def test_a_play_of_nothing_is_no_success(run: Run, inventory: pathlib.Path, tmp_path: pathlib.Path, name: str) -> None:
+    """Without the clone's ansible.cfg: an inventory that is missing or empty, and tags that leave no task."""
+    empty = tmp_path / "empty.yml"
+    empty.write_text("all:\n  hosts: {}\n", encoding="utf-8")
+    alone = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / "playbooks/collections")}
+    for words, says in (
+        (("-i", str(empty)), "The inventory names no host, so nothing was done."),
+        (("-i", str(tmp_path / "no-such-file")), "The inventory names no host, so nothing was done."),
+        (("-i", str(inventory), "--tags", "database"), "--tags and --skip-tags would leave steps out"),
+        (("-i", str(inventory), "--skip-tags", "untagged"), "--tags and --skip-tags would leave steps out"),
+    ):
+        done = run("ansible-playbook", f"payops.rollback.{name}", *words, cwd=tmp_path, ok=False, **alone)
+        assert done.returncode != 0 and says in " ".join(f"{done.stdout} {done.stderr}".split()), (words, done.stdout, done.stderr)
+
+
+def test_every_play_asks_for_somebody_to_play_on() -> None:
+    for name in PLAYBOOKS:
+        plays = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8"))
+        assert {play["hosts"] for play in plays} == {"{{ lookup('payops.rollback.somebody') }}"}, name
 
 
 def test_a_system_shipped_as_example_is_complete(run: Run) -> None:

@@ -51,3 +51,8 @@ def test_every_way_in_leaves_bystanders_out_first_and_checks_the_command_before_
     assert order[0]["ansible.builtin.import_tasks"] == "members.yml"
     if name in ("points.yml", "verify_only.yml"):
         assert "payops.rollback.rollback_gate" in order[1]
+
+
+def test_tags_are_refused_whatever_they_are() -> None:
+    first = tasks("members.yml")[0]
+    assert "ansible_run_tags" in first["ansible.builtin.assert"]["that"] and first["tags"] == ["always"]

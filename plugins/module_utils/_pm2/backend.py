@@ -144,13 +144,15 @@ class Backend:
         ready = self.releases.staged(target)
         tried = self.releases.state().get("preflight") or {}
         mark = sha256_bytes(canonical_json(definition))
+        boots = ready is not None and tried.get("tree") == ready["tree"] and tried.get("mark") == mark
+        told["boot_seconds"] = tried.get("seconds") if boots else None
         if self.check:
             missing = [] if ready else [f"stage {version} in {self.releases.layout.workshop}"]
             missing += [
                 f"move the persistent path {name} to {self.releases.layout.shared}"
                 for name in to_adopt(self.releases.layout, self.releases.persistent)
             ]
-            if app.settings.preflight and not (ready and tried == {"tree": ready["tree"], "mark": mark}):
+            if app.settings.preflight and not boots:
                 missing.append(f"boot {version} on a spare port")
             return {
                 **told,
@@ -165,9 +167,10 @@ class Backend:
         if changed:
             app.actions.append(f"staged {version} as {record['path']}")
         told["release"] = record["release"]
-        if app.settings.preflight and tried != {"tree": record["tree"], "mark": mark}:
+        if app.settings.preflight and not (tried.get("tree") == record["tree"] and tried.get("mark") == mark):
             told["preflight"] = preflight(app, record, record["path"], definition, live)
-            self.releases.remember(preflight={"tree": record["tree"], "mark": mark})
+            told["boot_seconds"] = told["preflight"]["seconds"]
+            self.releases.remember(preflight={"tree": record["tree"], "mark": mark, "seconds": told["boot_seconds"]})
             changed = True
         return {**told, "changed": changed, "path": record["path"], "plan": plan(app, look(app), record, definition)}
 

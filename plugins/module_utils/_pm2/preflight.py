@@ -67,4 +67,4 @@ def preflight(app: App, record: Record, path: str, definition: Definition, live:
         finally:
             app.remove(app.pm2.named(app.preflight_name), spare, 0)
     app.actions.append(f"booted {record.get('version')} on the spare port {spare}, healthy")
-    return {"port": spare, "probes": (result or {}).get("probes", [])}
+    return {"port": spare, "probes": (result or {}).get("probes", []), "seconds": learnt["seconds"]}

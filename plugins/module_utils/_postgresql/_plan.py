@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
@@ -25,6 +26,9 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._restore import Restore
+
+WHOLE = re.compile(r"relation (.+) is (?:missing|here but was not expected)\.\Z")
+SHOWN = 8
 
 
 def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
@@ -77,10 +81,20 @@ def plan(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]
         lines += _ledgers.plan(work, name)
         for table, number in sorted(told["rows_gone"].items()):
             lines.append(f"{name}: {table} has lost or changed {number} row(s) of the point; they come back.")
-        for difference in told.get("catalogue_differences", [])[:20]:
-            lines.append(f"{name}: the live schema differs from the point: {difference}")
+        lines += [f"{name}: {text}" for text in schema_changes(told.get("catalogue_differences", []))]
     lines += _estimate.tell(work, found, wanted)
     lines += _pooler.remarks(work, found, wanted)
+
+
+def schema_changes(differences: t.Sequence[str]) -> list[str]:
+    """What the live schema differs in, short: a table that came or went stands for all that belongs to it, and the rest is counted."""
+    whole = [f" {found.group(1)}." for found in map(WHOLE.match, differences) if found]
+    shown = [text.rstrip(".") for text in differences if not any(table in text for table in whole)]
+    if not shown:
+        return []
+    shown.sort(key=lambda text: not text.startswith("relation "))
+    more = f"; and {len(shown) - SHOWN} more (catalogue_differences in the result names them)" if len(shown) > SHOWN else ""
+    return [f"the live schema differs from the point: {'; '.join(shown[:SHOWN])}{more}."]
 
 
 def waiting(work: Restore, found: t.Mapping[str, Database], name: str) -> dict[str, t.Any]:

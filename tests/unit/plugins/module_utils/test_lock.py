@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils import _lock
 from ansible_collections.payops.rollback.plugins.module_utils._decide import identity
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import make_dir, read_json
+from ansible_collections.payops.rollback.plugins.module_utils._io import make_dir, read_json, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._lock import (
     acting_pids,
     close_run,
@@ -428,3 +428,14 @@ def test_the_journal_in_short() -> None:
         "pm2": {"finished": ["stage"], "open": "flip", "error": None, "last": "3"},
         "postgresql": {"finished": [], "open": None, "error": "no", "last": "5"},
     }
+
+
+def test_no_run_is_older_than_one_before_it_although_the_clock_was_set_back(paths: Paths) -> None:
+    open_run(paths, wish())
+    close_run(paths, "r1", "done")
+    record = read_json(run_file(paths, "r1"))
+    write_json(run_file(paths, "r1"), {**record, "since": "2999-12-31T23:59:59.999999Z"})
+    open_run(paths, wish("r2", "undo"))
+    close_run(paths, "r2", "done")
+    open_run(paths, wish("r3", version="v2"))
+    assert [run["run"] for run in list_runs(paths)] == ["r3", "r2", "r1"]

@@ -18,6 +18,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
     _carry_back,
     _flip,
     _pending,
+    _plan,
     _preflight,
     _stage,
     _state,
@@ -274,3 +275,16 @@ def test_ledgers() -> None:
     ):
         with pytest.raises(RollbackError, match=why):
             _carry_back.parse_ledgers(databases, t.cast("list[dict[str, t.Any]]", given))
+
+
+def test_a_changed_schema_is_told_in_one_sentence() -> None:
+    came = "is here but was not expected."
+    found = [f"column public.fees.percent {came}", f"constraint public.fees.fees_pkey {came}", "column public.pay.ref is missing.",
+             f"index public.fees_pkey {came}", f"relation public.fees {came}"]  # fmt: skip
+    assert _plan.schema_changes(found) == [
+        "the live schema differs from the point: relation public.fees is here but was not expected; column public.pay.ref is missing; "
+        "index public.fees_pkey is here but was not expected."
+    ]
+    (many,) = _plan.schema_changes([f"column public.pay.c{number} is missing." for number in range(20)])
+    assert "c7 is missing; and 12 more" in many and "c8" not in many
+    assert _plan.schema_changes([]) == []

@@ -437,3 +437,14 @@ def test_what_is_no_name_is_refused(version: t.Any) -> None:
 def test_an_unknown_intent_is_refused() -> None:
     with pytest.raises(RollbackError, match="intent"):
         resolve("latest", "emergency", history())
+
+
+def test_where_a_clock_was_wrong_latest_is_not_guessed() -> None:
+    points = history("r1 r2 r3")
+    newest = str(points[0]["created"])
+    assert resolve("latest", "full", points, live("r9"), newest)["version"] == "p3"
+    with pytest.raises(
+        RollbackError, match="Point p3 says that it was taken at .* a clock was wrong, so nobody can tell .* 'latest'. Name one"
+    ):
+        resolve("latest", "full", points, live("r9"), str(points[1]["created"]))
+    assert resolve("p1", "full", points, live("r9"), str(points[1]["created"]))["version"] == "p1"

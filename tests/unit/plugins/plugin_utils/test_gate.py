@@ -198,3 +198,19 @@ def test_another_point_than_the_last_rollbacks_is_not_what_undo_and_complete_are
         _gate.check_target(intent, version, target)
     _gate.check_target(intent, "v2", None)
     _gate.check_target("full", "v2", target)
+
+
+def test_other_playbooks_are_named_as_this_one_was(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("playbooks", "a {b} c", "own"):
+        (tmp_path / folder).mkdir()
+    for name in ("playbooks/undo.yml", "a {b} c/undo.yml", "undo.yml", "own/site.yml"):
+        (tmp_path / name).touch()
+    for called, typed in (
+        ("playbooks/rollback_full.yml", "playbooks/undo.yml"),
+        ("rollback_full.yml", "undo.yml"),
+        ("a {b} c/rollback_full.yml", "'a {b} c/undo.yml'"),
+        ("payops.rollback.rollback_full", "payops.rollback.undo"),
+        ("own/site.yml", "payops.rollback.undo"),
+    ):
+        assert _gate.playbook_form([called]).format("undo") == typed

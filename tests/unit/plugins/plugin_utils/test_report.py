@@ -210,9 +210,9 @@ def test_holds_and_unfinished_runs_come_first_and_once() -> None:
         "a": {"transaction_info": {"holds": [{"component": "pm2", "since": "s", "deadline": "d"}], "lock": run, "unfinished": []}},
         "b": {"transaction_info": {"holds": [], "lock": None, "unfinished": [run]}},
     }
-    texts = _report.notices(hostvars, ["a", "b"], "-i inv")
+    texts = _report.notices(hostvars, ["a", "b"], {"inventory": "inv", "playbooks": "playbooks/{}.yml"})
     assert len(texts) == 2
-    assert "ansible-playbook undo.yml -i inv" in texts[0]
+    assert "ansible-playbook playbooks/undo.yml -i inv" in texts[0]
     assert "r1" in texts[1]
 
 
@@ -235,12 +235,12 @@ def test_holds_and_unfinished_runs_come_first_and_once() -> None:
 )
 def test_what_is_told_to_type_fits_the_run(run: dict[str, t.Any], says: str) -> None:
     hostvars = {"a": {"transaction_info": {"lock": {"run": "r1", "who": "w", **run}}}}
-    assert _report.notices(hostvars, ["a"]) == [says.replace("U ", "ansible-playbook undo.yml ")]
+    assert _report.notices(hostvars, ["a"], {}) == [says.replace("U ", "ansible-playbook undo.yml ")]
 
 
 def test_a_deadline_in_seconds_is_a_time_for_people() -> None:
     hold = {"component": "pm2", "since": "2026-01-01T00:00:00Z", "deadline": 1701433800.5}
-    (text,) = _report.notices({"a": {"transaction_info": {"holds": [hold]}}}, ["a"])
+    (text,) = _report.notices({"a": {"transaction_info": {"holds": [hold]}}}, ["a"], {})
     assert "(deadline 2023-12-01T12:30:00Z). End it: ansible-playbook undo.yml" in text
 
 
@@ -261,7 +261,7 @@ def test_from_which_version_it_went_is_known_by_the_code_that_ran(live: dict[str
 
 def test_the_plan_says_where_nothing_is_to_be_done() -> None:
     db = {"prepare": {"databases": {"shop": {"at_version": True}}, "plan": ["never read"]}}
-    plan = _report.plan_report(system(db), GATE, "kejayangu", "full", False)
+    plan = _report.plan_report(system(db), GATE, "kejayangu", "full", [])
     assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["is at v1 already"]
     assert plan["outage_ms"] is None
 
@@ -275,17 +275,20 @@ def test_what_was_kept_is_told_by_its_path_or_by_its_names() -> None:
 
 
 def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
-    app = {"prepare": {"at_version": False, "plan": ["start api@v1 beside api (no outage)", "save"], "preflight": {"seconds": 1.5}}}
+    app = {"prepare": {"at_version": False, "plan": ["start api@v1 beside api (no outage)", "save"], "boot_seconds": 1.5}}
     db = {
         "prepare": {"plan": ["restore"], "estimate": {"staging_seconds": 3, "outage_ms": 120}, "databases": {"shop": {"at_version": False}}}
     }
-    held = _report.plan_report(system(db, app), GATE, "kejayangu", "full", True)
+    held = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
     assert held["hosts"]["app1"]["pm2"]["plan"] == [
         "answer 503 with Retry-After from before the databases flip until the release runs",
         "save",
     ]
     assert (held["staging_seconds"], held["outage_ms"]) == (3, 3620.0)
-    free = _report.plan_report(system(db, app), GATE, "kejayangu", "application", False)
+    untried = {"prepare": {**app["prepare"], "boot_seconds": None}}
+    guessed = _report.plan_report(system(db, untried), GATE, "kejayangu", "full", ["pm2"])
+    assert guessed["outage_ms"] == 5120.0 and guessed["outage_parts"][-1][1].endswith("(a guess: it was not tried yet)")
+    free = _report.plan_report(system(db, app), GATE, "kejayangu", "application", [])
     assert free["hosts"]["app1"]["pm2"]["plan"][0].endswith("(no outage)")
     assert free["outage_ms"] == 120
 
@@ -298,8 +301,8 @@ def test_the_plan_says_what_will_happen_to_newer_rows_and_what_the_outage_is_mad
     entry = {"at_version": False, "rows_since": {"public.payments": 3, "public.carts": 5, "public.other": 1}, "rows_planned": planned}
     estimate = {"staging_seconds": 3, "staging_is_least": True, "outage_ms": 90, "outage_is_measured": True, "recheck_seconds": 0.4}
     db = {"prepare": {"plan": ["restore"], "estimate": estimate, "databases": {"shop": entry}}}
-    app = {"prepare": {"at_version": False, "plan": [], "preflight": {"seconds": 1.5}}}
-    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", True)
+    app = {"prepare": {"at_version": False, "plan": [], "boot_seconds": 1.5}}
+    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
     assert plan["rows"] == {
         "shop.public.payments": {"newer": 3, "carried": "2-3", "left": "0-1"},
         "shop.public.carts": {"newer": 5, "carried": "0", "left": "5"},
@@ -311,8 +314,8 @@ def test_the_plan_says_what_will_happen_to_newer_rows_and_what_the_outage_is_mad
     assert "  outage:    about 4.0 s" in lines
     text = " ".join(" ".join(lines).split())
     assert (
-        "made of 0.09 s flip (as the last one took), 0.40 s last look at the restored databases, 1.5 s start of the release as in its"
-        " preflight, 2.0 s until it has answered its probes" in text
+        "made of 0.09 s flip (as the last one took), 0.40 s last look at the restored databases, 2.0 s between the hosts and the"
+        " controller, 1.5 s start of the release until it answers its probes, as in its preflight" in text
     )
     assert "TABLE SINCE WILL BE CARRIED BACK STAYS IN KEPT" in text
     assert "shop.public.payments 3 2-3 0-1" in text

@@ -119,7 +119,7 @@ def test_where_names_of_hosts_do_not_fit_their_number_does() -> None:
 
 
 def test_no_points() -> None:
-    assert points_table([], [], NOW).endswith("Take one with: ansible-playbook backup.yml")
+    assert points_table([], [], NOW).endswith("Take one with the playbook backup.yml.")
 
 
 def test_rows_for_programs_are_plain_and_the_input_stays() -> None:
@@ -210,3 +210,32 @@ def test_a_plan_shows_blockers_first() -> None:
 def test_empty_inputs_are_no_error() -> None:
     assert run_table({}).startswith("?: rollback of ?")
     assert plan_table({}).startswith("PLAN: rollback of ?")
+
+
+def test_what_somebody_must_find_or_copy_is_never_cut() -> None:
+    kept = "kejayangu__kept_20261125T102512_fbb6dc6c"
+    command = "ansible-playbook playbooks/complete.yml -i /srv/operations/inventories/production/kejayangu -i more"
+    result = {
+        "hosts": {
+            "app1": {"pm2": {"did": "kejayangu-api at 20261125_102304 runs from /srv/api, verified", "kept": "/srv/api.rollback/kept-1", "seconds": 3}},
+            "db1": {"postgresql": {"did": "kejayangu: live at point 20261125_102304.", "kept": kept, "seconds": 4}},
+        },
+        "rows": {"kejayangu.public.schema_migrations": {"newer": 1, "carried": 0, "left": 1, "left_in": kept}},
+        "next": [f"It was right; drop what was replaced: {command}"],
+    }  # fmt: skip
+    lines = run_table(result).splitlines()
+    assert lines[2:7] == [
+        "  HOST  COMPONENT   DONE                                                            TOOK",
+        "  app1  pm2         kejayangu-api at 20261125_102304 runs from /srv/api, verified  3.0 s",
+        "    kept as /srv/api.rollback/kept-1",
+        "  db1   postgresql  kejayangu: live at point 20261125_102304.                      4.0 s",
+        f"    kept as {kept}",
+    ]
+    assert lines[-6:] == [
+        "  TABLE                               SINCE  CARRIED BACK  LEFT",
+        "  kejayangu.public.schema_migrations      1             0     1",
+        f"    left in {kept}",
+        "",
+        "  It was right; drop what was replaced:",
+        f"    {command}",
+    ]
