@@ -57,11 +57,14 @@ def hopeless(demand: Demand, containers: t.Sequence[Container], before: t.Mappin
     return None
 
 
-def await_containers(containers: Containers, demand: Demand) -> list[Container]:
-    """Wait until everything demanded holds and nothing restarts for ``stable`` seconds; fail with what is missing."""
+def await_containers(containers: Containers, demand: Demand, before: dict[str, int] | None = None) -> list[Container]:
+    """Wait until everything demanded holds and nothing restarts for ``stable`` seconds; fail with what is missing.
+
+    ``before`` has the restarts of each container when it was first looked at; one dict for several calls counts over all of them.
+    """
     deadline = time.monotonic() + demand.wait
     calm_since, calm = 0.0, None
-    before: dict[str, int] = {}
+    before = {} if before is None else before
     while True:
         found = [each for each in containers.of_project(demand.project) if each.service in demand.images]
         for each in found:

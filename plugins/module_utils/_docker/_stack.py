@@ -245,6 +245,10 @@ class Stack:
                 files = self.files.kept(before)
                 old = self.compose.config(scene.project, *self.read(files, self.files.place_of(before))).get("services") or {}
             except RollbackError:
+                self.notes.append(
+                    "What the services depend on was left unlooked at, because the files before cannot be read. "
+                    "Some versions of compose recreate the services once more at the next docker compose up."
+                )
                 return True
             if any(services[name] != old.get(name) for name in others):
                 return True

@@ -11,6 +11,7 @@ the same function with another record.
 from __future__ import annotations
 
 import os
+import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker._hold import (
@@ -26,7 +27,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._retag imp
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, named
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
-from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, await_seen, expecting
+from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
+from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, expecting
 
 BRIEFLY = 5.0  # seconds for the health of what is put back
 
@@ -137,11 +139,12 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     elif was_held:
         stop_responder(stack)
     demand = Demand(scene.project, to["images"], settings.stable_seconds, settings.wait_seconds)
+    restarts: dict[str, int] = {}
     with stack.run.step("serve") as learnt:
-        await_containers(stack.containers, demand._replace(stable=0.0, healthy=False))
-        learnt["first_answer"] = _first_answer(stack, probes, what, judge) if differing else since
+        await_containers(stack.containers, demand._replace(stable=0.0, healthy=False), restarts)
+        learnt["first_answer"] = _first_answer(stack, probes, demand, restarts, what, judge) if differing else since
     with stack.run.step("verdict") as learnt:
-        await_containers(stack.containers, demand)
+        await_containers(stack.containers, demand, restarts)
         wait = settings.wait_seconds if judge else min(settings.wait_seconds, BRIEFLY)
         ill = ""
         try:
@@ -154,14 +157,22 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     stack.actions.append(f"{what} runs, {f'but is not healthy: {ill}' if ill else 'verified' if probes else 'by its containers'}")
 
 
-def _first_answer(stack: Stack, probes: t.Sequence[dict[str, t.Any]], what: str, judge: bool) -> str:
-    """When the release first answered its probes; without probes, when its containers ran."""
-    try:
-        return await_seen(probes, 1, stack.settings.wait_seconds if judge else BRIEFLY, what) or now()
-    except RollbackError:
+def _first_answer(
+    stack: Stack, probes: t.Sequence[dict[str, t.Any]], demand: Demand, restarts: dict[str, int], what: str, judge: bool
+) -> str:
+    """When the release first answered its probes; without probes, when its containers ran. One that ends again is not waited for."""
+    deadline = time.monotonic() + (demand.wait if judge else BRIEFLY)
+    while probes:
+        result = run_probes(probes, 1, 0.5, 0.05)
+        if result["ok"]:
+            break
         if judge:
-            raise
-        return now()
+            await_containers(stack.containers, demand._replace(stable=0.0, healthy=False), restarts)
+        if time.monotonic() >= deadline:
+            if judge:
+                raise RollbackError(f"{what} does not answer: {failure_message(result)}", probes=result["probes"])
+            break
+    return now()
 
 
 def tidy(stack: Stack, undone: bool = False) -> None:

@@ -148,7 +148,7 @@ class ComposeRig:
         found = [client.inspect_container(each["Id"]) for each in client.containers(all=True)]
         return {each["Name"].lstrip("/"): each for each in found if each["Name"].lstrip("/").startswith(f"{self.project}-")}
 
-    def check_complete(self, version: str) -> None:
+    def check_complete(self, version: str, again: bool = True) -> None:
         """The project under its own name, complete, on this version: image, name of the image, files, answers."""
         image, feature = {"1.0.0": (self.one, "one"), "2.0.0": (self.two, "two")}[version]
         assert self.ask()[:2] == (200, {"version": version, "feature": feature})
@@ -161,6 +161,8 @@ class ComposeRig:
         assert (self.dir / ".env").stat().st_mode & 0o777 == 0o600
         state = self.state()
         assert not state.get("switch") and not state.get("hold") and not state.get("policies"), state
+        if not again:
+            return
         before = api["Id"]
         self.compose("up", "--detach", "--no-build")  # what the team types next finds nothing to do
         assert self.containers()[f"{self.project}-api-1"]["Id"] == before
