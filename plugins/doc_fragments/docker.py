@@ -62,10 +62,9 @@ options:
     aliases: [tls_client_key, key_path]
 """
 
-    # The same, and registries.
-    DOCUMENTATION = (
-        ENGINE
-        + r"""
+    # For modules that also act on a registry, beside ENGINE.
+    DOCUMENTATION = r"""
+options:
   registry:
     description:
       - The registry whose tags are meant. Without it the tags of the engine are, and the other options say which one.
@@ -103,4 +102,3 @@ options:
           - The file on this host with the key of O(registry.client_cert).
         type: path
 """
-    )

@@ -67,9 +67,9 @@ def test_an_inventory_without_members_is_refused(given: dict[str, t.Any], says: 
 
 def test_unknown_components_are_named_with_the_likely_one() -> None:
     with pytest.raises(RollbackError, match="'postgres'; known are pm2, postgresql. Did you mean postgresql"):
-        _gate.check_components({"a": ["postgres"]}, ["pm2", "postgresql"], ["pm2"])
+        _gate.check_components({"a": ["postgres"]}, ["docker", "pm2", "postgresql"], ["pm2"])
     with pytest.raises(RollbackError, match="no host of the inventory has one"):
-        _gate.check_components({"a": ["postgresql"]}, ["pm2", "postgresql"], ["pm2"])
+        _gate.check_components({"a": ["postgresql"]}, ["docker", "pm2", "postgresql"], ["pm2"])
 
 
 def test_a_limit_to_a_part_must_be_said_aloud() -> None:
@@ -184,7 +184,7 @@ def test_what_the_roles_declare_is_known_and_nothing_else(tmp_path: pathlib.Path
     assert _gate.component_roles(str(tmp_path)) == ["redis"]
     ours = str(pathlib.Path(__file__).resolve().parents[4] / "roles")
     assert {"transaction_reason", "rollback_pm2_port", "rollback_postgresql_databases"} <= _gate.option_names(ours)
-    assert _gate.component_roles(ours) == ["pm2", "postgresql"]
+    assert _gate.component_roles(ours) == ["docker", "pm2", "postgresql"]
 
 
 @pytest.mark.parametrize("intent", ["undo", "complete"])
