@@ -67,9 +67,9 @@ def test_an_inventory_without_members_is_refused(given: dict[str, t.Any], says: 
 
 def test_unknown_components_are_named_with_the_likely_one() -> None:
     with pytest.raises(RollbackError, match="'postgres'; known are pm2, postgresql. Did you mean postgresql"):
-        _gate.check_components({"a": ["postgres"]}, ["docker", "pm2", "postgresql"], ["pm2"])
+        _gate.check_components({"a": ["postgres"]}, ["pm2", "postgresql"], ["pm2"])
     with pytest.raises(RollbackError, match="no host of the inventory has one"):
-        _gate.check_components({"a": ["postgresql"]}, ["docker", "pm2", "postgresql"], ["pm2"])
+        _gate.check_components({"a": ["postgresql"]}, ["pm2", "postgresql"], ["pm2"])
 
 
 def test_a_limit_to_a_part_must_be_said_aloud() -> None:
