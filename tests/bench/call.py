@@ -18,17 +18,8 @@ import sys
 import time
 import typing as t
 
-from tests.lab.node import ROOT
+from tests.lab import modules
 
-RUNNER = """
-import json, sys
-from importlib import import_module
-from ansible.module_utils.testing import patch_module_args
-given = json.load(sys.stdin)
-module = import_module("ansible_collections.payops.rollback.plugins.modules." + given.pop("module"))
-with patch_module_args(given):
-    module.main()
-"""
 LONGEST = 3600.0
 
 
@@ -64,10 +55,10 @@ class Ran:
 def module(name: str, options: t.Mapping[str, t.Any], fails: bool = False) -> Ran:
     """Run a module of this collection. :class:`Failed` when it fails, unless ``fails`` says that it may."""
     env = {key: value for key, value in os.environ.items() if key != "PAYOPS_ROLLBACK_FAULT"}
-    env["PYTHONPATH"] = str(ROOT / "playbooks" / "collections")
+    env["PYTHONPATH"] = modules.COLLECTIONS
     begin = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER],
+        [sys.executable, "-c", modules.RUNNER],
         input=json.dumps({"module": name, **options}),
         capture_output=True,
         text=True,

@@ -5,25 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-import subprocess
-import sys
 import typing as t
 
-from tests.lab.faults import with_fault
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-RUNNER = """
-import json, sys
-from importlib import import_module
-from ansible.module_utils.testing import patch_module_args
-given = json.load(sys.stdin)
-module = import_module("ansible_collections.payops.rollback.plugins.modules.image_retag")
-with patch_module_args(given):
-    module.main()
-"""
+from tests.lab import modules
 
 
 class Rig:
@@ -35,7 +21,7 @@ class Rig:
 
     def start(
         self, tags: dict[str, str] | list[t.Any], fault: str = "", check: bool = False, env: t.Any = None, **options: t.Any
-    ) -> subprocess.Popen[str]:
+    ) -> modules.Started:
         """``tags`` is {tag: image}, or the option as it is."""
         wanted = [{"tag": tag, "image": image} for tag, image in tags.items()] if isinstance(tags, dict) else tags
         given = {
@@ -50,18 +36,10 @@ class Rig:
         if check:
             given["_ansible_check_mode"] = True
         own = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-        own = with_fault(fault, {**own, "PYTHONPATH": str(ROOT / "playbooks" / "collections"), **(env or {})})
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(given))
-        process.stdin.close()
-        process.stdin = None
-        return process
+        return modules.start("image_retag", given, fault, {**own, **(env or {})})
 
     def run(self, tags: dict[str, str] | list[t.Any], **more: t.Any) -> dict[str, t.Any]:
-        return answer(self.start(tags, **more))
+        return modules.result_of(self.start(tags, **more))
 
     def ok(self, tags: dict[str, str] | list[t.Any], **more: t.Any) -> dict[str, t.Any]:
         result = self.run(tags, **more)
@@ -76,13 +54,3 @@ class Rig:
         message = str(result["msg"])
         assert message.endswith(".") and "Traceback" not in message and "\n" not in message, message
         return message
-
-
-def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
-    """The module's result; ``{"killed": True}`` if it was."""
-    stdout, stderr = process.communicate(timeout=120)
-    if process.returncode == -9:
-        return {"killed": True}
-    assert stdout.strip(), stderr
-    result: dict[str, t.Any] = json.loads(stdout.strip().splitlines()[-1])
-    return result

@@ -20,9 +20,10 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import STEPS
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 from tests.lab.gate import Gate
+from tests.lab.modules import result_of
 from tests.lab.ports import wait_until
 from tests.lab.registry import Registry
-from tests.real.docker.rig import Rig, answer
+from tests.real.docker.rig import Rig
 
 PHASES = ("before", "during", "after")
 # Each step is killed when it has acted and its end is not written down yet; the other phases with FULL=1.
@@ -128,7 +129,7 @@ def test_killed_between_two_writes(shop: Shop, number: int) -> None:
     process = shop.rig.start(shop.tags)
     assert held.wait(30)
     process.send_signal(signal.SIGKILL)
-    assert answer(process) == {"killed": True}
+    assert result_of(process) == {"killed": True}
     assert shop.named() == ["old"] * max(0, number - 3) + ["new"] * min(3, 6 - number)
     go_on.set()  # the registry does it all the same
     wait_until(lambda: shop.named() == ["old"] * max(0, number - 2) + ["new"] * min(3, 5 - number), "the registry")
@@ -220,7 +221,7 @@ def test_a_tag_that_moved_since_it_was_read(shop: Shop, tmp_path: pathlib.Path) 
     wait_until(mark.exists, "the step")
     third = shop.registry.push(name, "latest", "3")
     mark.unlink()
-    result = answer(process)
+    result = result_of(process)
     assert result["failed"] and f"{name}:latest named {shop.new[name].digest[7:19]} a moment ago" in result["msg"]
     assert shop.registry.names(name, "latest") == third.digest
     assert [shop.named()[0], shop.named()[2]] == ["new", "new"]

@@ -11,20 +11,16 @@ import json
 import os
 import pathlib
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 import typing as t
 import urllib.error
 import urllib.request
 
-from tests.lab.faults import with_fault
+from tests.lab import modules
 from tests.lab.pm2home import Pm2Home
 from tests.lab.ports import free_port
 
-HERE = pathlib.Path(__file__).resolve().parent
 SECRET = "hunter2-Very$ecret&'\"x"
 
 SERVER = r"""'use strict';
@@ -76,7 +72,6 @@ class Rig:
         self.store = base / "store"
         self.top = base / "srv" / "api"
         self.home = self.top if layout == "exchange" else self.top / "current"
-        self.module_python = sys.executable
 
     # -- the application ---------------------------------------------------------------------------------------------
 
@@ -223,25 +218,13 @@ class Rig:
             **extra,
         }
 
-    def popen(self, state: str, fault: str | None = None, check: bool = False, **extra: t.Any) -> subprocess.Popen[str]:
-        argv = [self.module_python, str(HERE / "run_module.py"), "pm2_rollback", *(["--check"] if check else [])]
-        env = with_fault(fault)
-        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd="/")
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(self.options(state, **extra)))
-        process.stdin.close()
-        process.stdin = None
-        return process
+    def popen(self, state: str, fault: str | None = None, check: bool = False, **extra: t.Any) -> modules.Started:
+        options = {**self.options(state, **extra), **({"_ansible_check_mode": True} if check else {})}
+        return modules.start("pm2_rollback", options, fault)
 
     def module(self, state: str, fault: str | None = None, check: bool = False, **extra: t.Any) -> dict[str, t.Any]:
-        process = self.popen(state, fault, check, **extra)
-        out, err = process.communicate(timeout=180)
-        if process.returncode == -signal.SIGKILL:
-            return {"killed": True}
-        try:
-            result: dict[str, t.Any] = json.loads(out)
-        except ValueError:
-            raise AssertionError(f"no result: {out}{err}") from None
+        result = modules.result_of(self.popen(state, fault, check, **extra))
+        out = json.dumps(result, ensure_ascii=False)
         assert SECRET not in out and json.dumps(SECRET)[1:-1] not in out, "a secret in the result"
         if result.get("failed"):
             raise Failed(result)

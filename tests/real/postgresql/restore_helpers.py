@@ -8,26 +8,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import typing as t
 
-from tests.lab.faults import with_fault
+from tests.lab import modules
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Role, Roles
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-RUNNER = """
-import json, sys
-from importlib import import_module
-from ansible.module_utils.testing import patch_module_args
-given = json.load(sys.stdin)
-module = import_module("ansible_collections.payops.rollback.plugins.modules." + given.pop("module"))
-with patch_module_args(given):
-    module.main()
-"""
 
 SCHEMA = """
 CREATE TABLE customers (id bigserial PRIMARY KEY, email text NOT NULL UNIQUE);
@@ -78,10 +64,9 @@ class Shop:
     def oid(self, name: str | None = None) -> int:
         return int(self.cluster.sql("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name or self.name,))[0][0])
 
-    def arguments(self, module: str, **options: t.Any) -> dict[str, t.Any]:
+    def arguments(self, **options: t.Any) -> dict[str, t.Any]:
         role = self.operator
         given = {
-            "module": module,
             "store": str(self.store),
             "system": "shop",
             "databases": [self.name],
@@ -93,24 +78,16 @@ class Shop:
         }
         return {**given, **options}
 
-    def start(self, module: str, fault: str = "", check: bool = False, **options: t.Any) -> subprocess.Popen[str]:
-        given = self.arguments(module, **options)
+    def start(self, module: str, fault: str = "", check: bool = False, **options: t.Any) -> modules.Started:
+        given = self.arguments(**options)
         if check:
             given["_ansible_check_mode"] = True
         given.setdefault("_ansible_diff", True)
-        env = with_fault(fault, {**os.environ, "PYTHONPATH": str(ROOT / "playbooks" / "collections")})
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(given))
-        process.stdin.close()
-        process.stdin = None
-        return process
+        return modules.start(module, given, fault)
 
     def run(self, module: str, fault: str = "", check: bool = False, **options: t.Any) -> dict[str, t.Any]:
         """The module's result; ``{"killed": True}`` if it was."""
-        return answer(self.start(module, fault, check, **options))
+        return modules.result_of(self.start(module, fault, check, **options))
 
     def ok(self, module: str, **options: t.Any) -> dict[str, t.Any]:
         result = self.run(module, **options)
@@ -177,16 +154,6 @@ class Shop:
         for name, each in family.items():
             if name != self.name and each["marker"].get("kind") in ("kept", "undone"):
                 assert not each["open"], (name, each)
-
-
-def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
-    out, err = process.communicate(timeout=180)
-    if process.returncode < 0:
-        return {"killed": True, "signal": -process.returncode}
-    try:
-        return t.cast("dict[str, t.Any]", json.loads(out))
-    except ValueError:
-        raise AssertionError(f"the module ended with {process.returncode}:\n{out}\n{err}") from None
 
 
 def forge(shop: Shop, change: t.Callable[[dict[str, t.Any]], None]) -> None:

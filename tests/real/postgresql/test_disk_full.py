@@ -15,10 +15,11 @@ import typing as t
 import pytest
 
 from tests.lab import ports
+from tests.lab.modules import result_of
 from tests.lab.postgres import Cluster, ident, literal
 from tests.lab.roles import Roles
 
-from .restore_helpers import Shop, answer
+from .restore_helpers import Shop
 
 
 class SmallDisk:
@@ -102,7 +103,7 @@ def test_full_while_restoring(spaced: tuple[Shop, SmallDisk], tmp_path: pathlib.
     ports.wait_until(lambda: mark.exists() or process.poll() is not None, "the step to begin")
     disk.fill()
     mark.unlink()
-    result = answer(process)
+    result = result_of(process)
     assert result.get("failed"), result
     assert "No space left on device" in result["msg"] and "Make room" in result["msg"], result["msg"]
     assert "The live database was not touched" in result["msg"]
@@ -127,7 +128,7 @@ def test_full_while_taking_a_snapshot(shop: Shop, tmp_path: pathlib.Path, step: 
         ports.wait_until(lambda: mark.exists() or process.poll() is not None, "the step to begin")
         disk.fill()
         mark.unlink()
-        result = answer(process)
+        result = result_of(process)
         assert result.get("failed"), result
         assert "No space left on device" in result["msg"], result["msg"]
         assert "Make room" in result["msg"] or "Check free space" in result["msg"], result["msg"]

@@ -16,10 +16,11 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _flip, _manifest, _plain, _state, _swap
 from tests.lab import ports
+from tests.lab.modules import result_of
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Roles, create_database
 
-from .restore_helpers import Shop, answer
+from .restore_helpers import Shop
 from .test_blockers import codes, forge, sql_undone
 
 
@@ -60,7 +61,7 @@ def test_whoever_is_in_the_staged_database_stops_it(shop: Shop, tmp_path: pathli
         shop.cluster.connect(staged, **shop.roles.app.login())
     with contextlib.closing(shop.cluster.connect(staged)):
         mark.unlink()
-        result = answer(process)
+        result = result_of(process)
     assert result.get("failed") and "Somebody else is connected to the staged database" in result["msg"], result
     shop.restore("previous")  # whose session the operator could not end kept it from being dropped
     assert list(shop.family()) == [shop.name]
@@ -188,7 +189,7 @@ def test_one_at_a_time_on_one_name(shop: Shop, tmp_path: pathlib.Path) -> None:
             shop.start("pg_restore", state="live", version=shop.version),
             shop.start("pg_carry_back", ledgers=[{"table": "payments"}], store=str(tmp_path / "b")),
         ]
-        for result in map(answer, modules):
+        for result in map(result_of, modules):
             assert f"works on database {shop.name} of this server (session {holder.info.backend_pid})" in result["msg"], result
     assert list(shop.family()) == [shop.name]
 

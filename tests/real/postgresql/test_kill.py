@@ -24,10 +24,11 @@ import psycopg2
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _carry_back, _restore
+from tests.lab.modules import result_of
 from tests.lab.postgres import Cluster, Missing
 from tests.lab.roles import Roles, create_database
 
-from .restore_helpers import Shop, answer
+from .restore_helpers import Shop
 
 PHASES = ("before", "during", "after")
 PROFILES = ("superuser", "owner")
@@ -222,7 +223,7 @@ def test_the_server_dies_inside_the_rename(own_shop: Shop, tmp_path: pathlib.Pat
     shop.cluster.kill9()
     timer = threading.Timer(1.0, shop.cluster.start)
     timer.start()
-    result = answer(process)
+    result = result_of(process)
     timer.join()
     assert "Nothing was renamed" in result.get("msg", ""), result
     assert shop.oid() == old
@@ -245,7 +246,7 @@ def test_the_server_dies_right_after_the_commit(own_shop: Shop, tmp_path: pathli
     shop.cluster.kill9()
     shop.cluster.start()
     mark.unlink()
-    assert answer(process)["failed"]
+    assert result_of(process)["failed"]
     assert shop.oid() != old
     shop.invariant(paid)
     assert not shop.restore("live").get("outage_ms"), "it flipped a second time"
@@ -258,7 +259,7 @@ def test_a_session_that_does_not_end_is_named(own_shop: Shop, tmp_path: pathlib.
     shop, old = own_shop, own_shop.oid()
     stubborn = Stubborn(shop, tmp_path)
     process = stubborn.inside_the_rename()
-    result = answer(process)
+    result = result_of(process)
     assert result["failed"] and "somebody stayed connected" in result["msg"], result
     assert any("session" in each and "postgres" in each for each in result["sessions"])
     assert shop.oid() == old
@@ -270,7 +271,7 @@ def test_two_restores_at_once(own_shop: Shop) -> None:
     """The second waits for the host's lock and then finds the work done, or says who is at it."""
     shop, paid = own_shop, own_shop.payments(own_shop.name)
     both = [shop.start("pg_restore", state="live", version=shop.version) for unused in range(2)]
-    results = [answer(each) for each in both]
+    results = [result_of(each) for each in both]
     assert sorted(bool(each.get("changed")) for each in results) == [False, True], results
     shop.invariant(paid)
     assert psycopg2.connect(**shop.cluster.params(shop.name)).closed == 0

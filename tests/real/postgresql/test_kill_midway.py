@@ -10,21 +10,19 @@ being carried back, and at each system call that writes the manifest. Then the s
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 import typing as t
 
 import pytest
 
+from tests.lab.modules import Started, result_of, start_cold
 from tests.lab.postgres import Cluster
 from tests.lab.roles import Roles
 
-from .restore_helpers import ROOT, RUNNER, Shop, answer
+from .restore_helpers import Shop
 
 FULL = os.environ.get("FULL", "") not in ("", "0")
 LEDGERS: list[dict[str, t.Any]] = [{"table": "payments"}, {"table": "idempotency_keys"}]
@@ -62,7 +60,7 @@ def backends(shop: Shop, query: str) -> list[int]:
     return [row[0] for row in found]
 
 
-def kill_while(shop: Shop, process: subprocess.Popen[str], query: str) -> list[int]:
+def kill_while(shop: Shop, process: Started, query: str) -> list[int]:
     """kill -9 of the module while the server executes the statement; the processes of the server that live on."""
     deadline = time.monotonic() + 120
     while not backends(shop, query):
@@ -147,14 +145,8 @@ _points.PointWriter.seal = sealing
 
 
 def dies_at(shop: Shop, call: int, counted: pathlib.Path) -> dict[str, t.Any]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "playbooks" / "collections")}
-    argv = [sys.executable, "-c", DYING + RUNNER, str(call), str(counted)]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(shop.arguments("pg_snapshot", version=shop.version)))
-    process.stdin.close()
-    process.stdin = None
-    return answer(process)
+    options = shop.arguments(version=shop.version)
+    return result_of(start_cold("pg_snapshot", options, before=DYING, arguments=[str(call), str(counted)]))
 
 
 def test_the_module_dies_while_the_manifest_is_written(shop: Shop, tmp_path: pathlib.Path) -> None:

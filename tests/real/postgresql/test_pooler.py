@@ -18,11 +18,12 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _restore
 from tests.lab import pgbouncer, processes
 from tests.lab.fixtures import unavailable
+from tests.lab.modules import result_of
 from tests.lab.pgbouncer import PgBouncer
 from tests.lab.postgres import Cluster
 from tests.lab.roles import Roles, create_database
 
-from .restore_helpers import Shop, answer
+from .restore_helpers import Shop
 
 
 @pytest.fixture(params=["superuser", "owner"])
@@ -398,7 +399,7 @@ def test_a_pooler_that_dies_while_paused(shop: Shop, tmp_path: pathlib.Path) -> 
         standing = Standing(shop, tmp_path / "mark", "drain/during", state="live", version=shop.version, poolers=[pooler.option()])
     (tmp_path / "mark").unlink()
     begun = time.monotonic()
-    result = answer(standing.process)
+    result = result_of(standing.process)
     assert result["failed"] and "Do it by hand: psql" in result["msg"], result
     assert time.monotonic() - begun < 40
     for pid in standing.watch:  # it would go on for a while

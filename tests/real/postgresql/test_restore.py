@@ -336,7 +336,7 @@ def test_a_pg_restore_that_fails_leaves_nothing(snapped: Shop, tmp_path: pathlib
 
 def test_no_password_in_sight(snapped: Shop) -> None:
     shop = snapped
-    password = shop.arguments("pg_restore")["login_password"]
+    password = shop.arguments()["login_password"]
     result = shop.restore("live")
     assert password not in str({key: value for key, value in result.items() if key != "invocation"})
     for path in (shop.store / "shop" / ".run").rglob("*"):

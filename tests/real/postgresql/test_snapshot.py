@@ -19,9 +19,10 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._points import verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _manifest, _snapshot
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
+from tests.lab.modules import result_of
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Role, Roles
-from tests.real.postgresql.restore_helpers import Shop, answer
+from tests.real.postgresql.restore_helpers import Shop
 
 OTHER = "Shop \"2\" 'x'/..;% a=b ü"
 
@@ -176,7 +177,7 @@ def test_the_snapshot_gives_way_to_an_alter(shop: Shop, tmp_path: pathlib.Path) 
     shop.sql("ALTER TABLE payments ADD COLUMN later int", shop.roles.owner)
     waited = time.monotonic() - start
     mark.unlink()
-    said = answer(process)
+    said = result_of(process)
     assert said.get("failed"), said
     assert "gave way" in said["msg"]
     assert f"in database {shop.name}" in said["msg"]
@@ -193,7 +194,7 @@ PHASES = ("before", "during", "after")
 def test_killed_at_each_step(super_shop: Shop, step: str, phase: str) -> None:
     super_shop.snapshot("v0")
     killed = super_shop.run("pg_snapshot", f"postgresql/{step}/{phase}=kill", version=super_shop.version)
-    assert killed == {"killed": True, "signal": 9}
+    assert killed == {"killed": True}
     final = super_shop.store / "shop" / super_shop.version / "postgresql"
     sealed = step == "seal" and phase != "before"
     assert final.exists() == sealed
@@ -223,9 +224,6 @@ def test_killed_while_pg_dump_runs(super_shop: Shop, roles: Roles) -> None:
         time.sleep(0.01)
     assert seen
     process.wait()
-    for stream in (process.stdout, process.stderr):
-        assert stream is not None
-        stream.close()
     assert not (super_shop.store / "shop" / super_shop.version / "postgresql").exists()
     assert super_shop.ok("pg_snapshot", version=super_shop.version)["changed"]
     assert not [name for name in left_over(super_shop) if "partial" in name]
@@ -342,7 +340,7 @@ def test_no_secret_in_argv_environment_or_result(super_shop: Shop, tmp_path: pat
                     assert secret.encode() not in (folder / "environ").read_bytes()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-    done = answer(process)
+    done = result_of(process)
     assert seen
     assert secret not in json.dumps(done)
     for path in super_shop.store.rglob("*"):
