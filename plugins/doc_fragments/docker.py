@@ -7,12 +7,12 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    DOCUMENTATION = r"""
+    ENGINE = r"""
 options:
   docker_host:
     description:
       - The URL or the socket of the Docker engine, for example V(tcp://192.0.2.23:2376).
-      - E(DOCKER_HOST) is used if it is not given. It does not matter with O(registry).
+      - E(DOCKER_HOST) is used if it is not given.
     type: str
     default: unix:///var/run/docker.sock
     aliases: [docker_url]
@@ -39,7 +39,6 @@ options:
     description:
       - Use TLS to the engine, and refuse it unless its certificate is trusted and for its host.
       - E(DOCKER_TLS_VERIFY) is used if it is not given.
-      - For a registry there is O(registry.validate_certs).
     type: bool
     default: false
     aliases: [tls_verify]
@@ -61,9 +60,14 @@ options:
       - With TLS, C(key.pem) in E(DOCKER_CERT_PATH) is used if it is not given.
     type: path
     aliases: [tls_client_key, key_path]
+"""
+
+    # For modules that also act on a registry, beside ENGINE.
+    DOCUMENTATION = r"""
+options:
   registry:
     description:
-      - The registry whose tags are meant. Without it the tags of the engine are.
+      - The registry whose tags are meant. Without it the tags of the engine are, and the other options say which one.
     type: dict
     suboptions:
       url:

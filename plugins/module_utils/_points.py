@@ -35,6 +35,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import (
     fsync_dir,
     make_dir,
     now,
+    read_json,
     sha256_bytes,
     sha256_file,
     write_atomic,
@@ -237,6 +238,17 @@ def verify_component(paths: Paths, version: str, component: str, hashes: bool = 
             "The point is damaged; choose another one."
         )
     return manifest
+
+
+def newest_with(paths: Paths, component: str, release: str) -> str | None:
+    """The newest point whose ``component`` holds ``release``, by what the summaries say."""
+    best: tuple[str, str] | None = None
+    for version in os.listdir(paths.system) if os.path.isdir(paths.system) else []:
+        path = os.path.join(paths.system, version, component, SUMMARY)
+        summary = read_json(path) if not version.startswith(".") and os.path.isfile(path) else None
+        if isinstance(summary, dict) and summary.get("release") == release:
+            best = max(best or ("", ""), (str(summary.get("created")), version))
+    return best[1] if best else None
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

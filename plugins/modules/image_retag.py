@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - payops.rollback.attributes.actiongroup
   - payops.rollback.run
   - payops.rollback.docker
+  - payops.rollback.docker.engine
 attributes:
   check_mode:
     support: full

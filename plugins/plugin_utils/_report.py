@@ -306,7 +306,7 @@ def outage(found: Answers, journals: t.Iterable[t.Sequence[t.Mapping[str, t.Any]
             step, ended = record.get("step"), record.get("phase") == "end"
             if step == "green" and ended:
                 beside = True
-            elif step == "leave" and not ended and not beside:
+            elif step in ("leave", "recreate") and not ended and not beside:
                 closed += [moment] if (moment := _seconds(record.get("at"))) is not None else []
             elif step == "serve" and ended:
                 began = _seconds(record.get("started"))

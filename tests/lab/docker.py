@@ -1,10 +1,11 @@
 # Copyright (c) 2026 payops.rollback contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real Docker engine of the tests' own: its own data, its own socket, no network, ended by its process id."""
+"""A real Docker engine of the tests' own: its own data, its own socket, ended by its process id."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
@@ -34,15 +35,20 @@ def unusable() -> str:
 
 
 class Engine:
-    """``more`` are further words for dockerd, for example to listen on a port with TLS."""
+    """``more`` are further words for dockerd, for example to listen on a port with TLS.
 
-    def __init__(self, *more: str) -> None:
+    Only with ``containers`` it is made to run them: networks of its own, ports that are published by docker-proxy alone, and
+    the storage driver that it likes best. It changes no rule of the machine's packet filter, so several do not disturb each other.
+    """
+
+    def __init__(self, *more: str, containers: bool = False) -> None:
         # short: a socket's path has at most 107 characters
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="payops-engine-", dir="/tmp"))
         self.socket = self.root / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.log = self.root / "log"
         self.more = more
+        self.containers = containers
         self._process: t.Any = None
         self._client: t.Any = None
 
@@ -55,10 +61,13 @@ class Engine:
         return self
 
     def start(self) -> None:
-        # vfs: needs nothing of the kernel and of the filesystem below, and the images are tiny
         argv = [str(PROGRAM), "--data-root", str(self.root / "data"), "--exec-root", str(self.root / "exec"), "-H", self.url]
         argv += ["--pidfile", str(self.root / "pid"), "--config-file", str(self.root / "daemon.json")]
-        argv += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs", *self.more]
+        argv += ["--bridge=none", "--iptables=false", "--ip6tables=false", *self.more]
+        if self.containers:
+            argv += ["--default-address-pool", f"base=10.{200 + os.getpid() // 250 % 50}.{os.getpid() % 250}.0/24,size=28"]
+        else:
+            argv += ["--storage-driver=vfs"]  # needs nothing of the kernel and of the filesystem below, and the images are tiny
         (self.root / "daemon.json").write_text("{}\n", encoding="utf-8")
         env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.root)}
         self._process = processes.start(argv, log=self.log, env=env, cwd=self.root)
@@ -83,7 +92,18 @@ class Engine:
             self._client = docker.APIClient(base_url=self.url, version="auto", timeout=30)
         return self._client
 
+    def clear(self) -> None:
+        """Remove every container and network."""
+        for each in self.client().containers(all=True):
+            self.client().remove_container(each["Id"], force=True, v=True)
+        for each in self.client().networks():
+            if each["Name"] not in ("bridge", "host", "none"):
+                self.client().remove_network(each["Id"])
+
     def stop(self) -> None:
+        if self.containers and self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(Exception):
+                self.clear()
         if self._client is not None:
             self._client.close()
             self._client = None

@@ -87,7 +87,8 @@ class Engine:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _inspect(self, name: str) -> dict[str, t.Any] | None:
+    def inspect(self, name: str) -> dict[str, t.Any] | None:
+        """What the engine knows of an image, by ID or name; None where it has no such image."""
         client = self.client()
         with self.readable_errors(f"looking at {name}"):
             try:
@@ -100,7 +101,7 @@ class Engine:
 
     def names(self, tag: Tag) -> str | None:
         """The ID of the image that the tag names, or None."""
-        found = self._inspect(str(tag))
+        found = self.inspect(str(tag))
         return str(found["Id"]) if found else None
 
     def images(self) -> list[dict[str, t.Any]]:
@@ -129,7 +130,7 @@ class Engine:
                 raise RollbackError(f"{wish.text!r} is the beginning of {len(found)} image IDs: {', '.join(found)}. Write the whole ID.")
             return found[0] if found else None
         if wish.repository is None:
-            direct = self._inspect(wish.identity)
+            direct = self.inspect(wish.identity)
             if direct is not None:
                 return str(direct["Id"])
         # A digest names what was pulled or pushed under it; without a repository any repository's will do: same digest, same image.

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import time
 import typing as t
-import urllib.error
-import urllib.request
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
@@ -19,26 +17,11 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.drain import listeners, listening_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.scripts import HOLD_HEADER
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
+from ansible_collections.payops.rollback.plugins.module_utils._probed import answers_hold
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import processes_inside
 
 CALM = 0.3  # seconds after the last worker in which PM2 must not have started a forgotten one again
-
-
-def answers_hold(port: int, hosts: t.Sequence[str]) -> bool:
-    """Whether the responder answered this one request."""
-    host = next((name for name in hosts if name not in ("::", "0.0.0.0")), "127.0.0.1")
-    # A path that no application has: a sick one says so at once, where its health check may hang.
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/.payops-hold"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        opener.open(url, timeout=3).close()
-        return False
-    except urllib.error.HTTPError as exc:
-        return exc.code == 503 and HOLD_HEADER in exc.headers
-    except OSError:
-        return False
 
 
 def known_hosts(app: App, own: t.Sequence[Proc], port: int) -> list[str]:

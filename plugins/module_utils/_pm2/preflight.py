@@ -14,8 +14,9 @@ import urllib.parse
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, differing, started_from
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_probes, await_processes, expecting
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_processes
 from ansible_collections.payops.rollback.plugins.module_utils._probe import retarget
+from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, expecting
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record
 
 

@@ -10,8 +10,6 @@ import os
 
 from ansible_collections.payops.rollback.plugins.module_utils._io import write_atomic
 
-HOLD_HEADER = "X-Payops-Hold"
-
 # Answers 503 on the application's port while it is held, so that payment providers and customers retry and nobody is refused.
 RESPONDER = r"""'use strict';
 const http = require('http');

@@ -20,13 +20,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import Ap
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import live_facts, problems, save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, started_from
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import (
-    Demand,
-    await_probes,
-    await_processes,
-    await_seen,
-    expecting,
-)
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_processes
+from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, await_seen, expecting
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity

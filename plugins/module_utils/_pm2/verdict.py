@@ -11,10 +11,8 @@ import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, mask
-from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
 POLL = 0.05
@@ -100,45 +98,3 @@ def _tail(processes: t.Sequence[Proc], definition: Definition | None) -> str:
         if told:
             return f" Its error log ends with: {mask(' | '.join(told), definition)[-700:]}"
     return ""
-
-
-def expecting(probes: t.Sequence[dict[str, t.Any]], version_path: str | None, app_version: str | None) -> list[dict[str, t.Any]]:
-    """The probes; the first HTTP probe must also show the version that package.json of the release names."""
-    told = [{key: value for key, value in probe.items() if value is not None} for probe in probes]
-    if version_path and app_version is not None:
-        for number, probe in enumerate(told):
-            if (probe.get("type") or "http") == "http":
-                wanted = {"path": version_path, "equals": app_version}
-                told[number] = {**probe, "expect_json": [*(probe.get("expect_json") or []), wanted]}
-                break
-    return told
-
-
-def await_probes(probes: t.Sequence[dict[str, t.Any]], successes: int, wait: float, interval: float, what: str) -> dict[str, t.Any] | None:
-    """``successes`` in a row before ``wait`` is over, or an error."""
-    if not probes:
-        return None
-    result = run_probes(probes, successes, max(wait, (successes - 1) * interval + 1), interval)
-    if not result["ok"]:
-        raise RollbackError(f"{what} is not healthy: {failure_message(result)}", probes=result["probes"])
-    return result
-
-
-def await_seen(probes: t.Sequence[dict[str, t.Any]], times: int, wait: float, what: str) -> str | None:
-    """While two share the port: every probe must succeed ``times``, answers of the other between are no failure; when it first did."""
-    if not probes:
-        return None
-    first = None
-    deadline = time.monotonic() + wait
-    seen = 0
-    while True:
-        result = run_probes(probes, 1, max(0.5, min(5.0, deadline - time.monotonic())), 0.05)
-        if result["ok"]:
-            seen, first = seen + 1, first or now()
-        if seen >= times:
-            return first
-        if time.monotonic() >= deadline:
-            raise RollbackError(
-                f"{what} never answered {times} times while it shared the port: {failure_message(result)}", probes=result["probes"]
-            )
-        time.sleep(0.05)

@@ -24,7 +24,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_atomic, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component, verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._points import new_component, newest_with, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, link_persistent, to_adopt
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import Copier, copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import Layout, identity, processes_inside
@@ -92,14 +92,7 @@ class Releases:
 
     def version_of(self, release: str) -> str | None:
         """The newest point that holds ``release``."""
-        best: tuple[str, str] | None = None
-        folder = self.paths.system
-        for version in os.listdir(folder) if os.path.isdir(folder) else []:
-            path = os.path.join(folder, version, self.component, "summary.json")
-            summary = read_json(path) if not version.startswith(".") and os.path.isfile(path) else None
-            if isinstance(summary, dict) and summary.get("release") == release:
-                best = max(best or ("", ""), (str(summary.get("created")), version))
-        return best[1] if best else None
+        return newest_with(self.paths, self.component, release)
 
     def live_record(self, listing: Listing | None = None) -> Record:
         """{version, release, tree} of what is live. Hashes the tree unless it is the remembered one, untouched."""

@@ -11,11 +11,13 @@ import typing as t
 
 import pytest
 
+from tests.lab import compose, images
 from tests.lab import docker as lab_docker
 from tests.lab import registry as lab_registry
 from tests.lab.docker import Engine
 from tests.lab.fixtures import unavailable
 from tests.lab.registry import Registry
+from tests.real.docker.compose_rig import ComposeRig
 from tests.real.docker.rig import Rig
 
 _numbers = itertools.count(1)
@@ -57,3 +59,26 @@ def engine() -> t.Iterator[Engine]:
 @pytest.fixture
 def engine_rig(engine: Engine, tmp_path: pathlib.Path) -> Rig:
     return Rig(tmp_path / "store", docker_host=engine.url)
+
+
+@pytest.fixture(scope="session")
+def running_engine() -> t.Iterator[Engine]:
+    """One that runs containers, with docker compose."""
+    reason = lab_docker.unusable() or images.unusable()
+    if reason:
+        unavailable(reason)
+    try:
+        compose.env()
+    except compose.ComposeMissing as exc:
+        unavailable(str(exc))
+    with Engine(containers=True) as started:
+        yield started
+
+
+@pytest.fixture
+def compose_rig(running_engine: Engine, tmp_path: pathlib.Path) -> t.Iterator[ComposeRig]:
+    made = ComposeRig(running_engine, tmp_path, f"shop{next(_numbers)}")
+    try:
+        yield made
+    finally:
+        made.clear()

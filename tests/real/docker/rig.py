@@ -19,24 +19,25 @@ class Rig:
         self.store = store
         self.options = options
 
-    def start(
-        self, tags: dict[str, str] | list[t.Any], fault: str = "", check: bool = False, env: t.Any = None, **options: t.Any
-    ) -> modules.Started:
-        """``tags`` is {tag: image}, or the option as it is."""
+    def given(self, tags: dict[str, str] | list[t.Any], check: bool = False, **options: t.Any) -> dict[str, t.Any]:
+        """The options of a call. ``tags`` is {tag: image}, or the option as it is."""
         wanted = [{"tag": tag, "image": image} for tag, image in tags.items()] if isinstance(tags, dict) else tags
-        given = {
+        return {
             "store": str(self.store),
             "system": "shop",
             "tags": wanted,
             "_ansible_diff": True,
             "_ansible_inject_invocation": True,
+            **({"_ansible_check_mode": True} if check else {}),
             **self.options,
             **options,
         }
-        if check:
-            given["_ansible_check_mode"] = True
+
+    def start(
+        self, tags: dict[str, str] | list[t.Any], fault: str = "", check: bool = False, env: t.Any = None, **options: t.Any
+    ) -> modules.Started:
         own = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-        return modules.start("image_retag", given, fault, {**own, **(env or {})})
+        return modules.start("image_retag", self.given(tags, check, **options), fault, {**own, **(env or {})})
 
     def run(self, tags: dict[str, str] | list[t.Any], **more: t.Any) -> dict[str, t.Any]:
         return modules.result_of(self.start(tags, **more))

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import STEPS
 from tests.lab.certificates import Authority
 from tests.lab.docker import Engine
+from tests.lab.modules import result_of, start_cold
 from tests.lab.ports import free_port
 from tests.lab.registry import Registry
 from tests.real.docker.rig import Rig
@@ -199,12 +200,6 @@ def test_tls(tmp_path: pathlib.Path, engine: Engine) -> None:
 
 def test_without_the_sdk(tmp_path: pathlib.Path) -> None:
     """In the words that every module of the ecosystem says it in."""
-    blocked = tmp_path / "docker"
-    blocked.mkdir()
-    (blocked / "__init__.py").write_text("raise ImportError('blocked by a test')\n")
-    import tests.real.docker.rig as module
-
-    rig = Rig(tmp_path / "store")
-    env = {"PYTHONPATH": f"{tmp_path}:{module.ROOT / 'playbooks' / 'collections'}"}
-    result = rig.run({"api:latest": "api:old"}, env=env)
+    options = Rig(tmp_path / "store").given({"api:latest": "api:old"})
+    result = result_of(start_cold("image_retag", options, before="import sys\nsys.modules['docker'] = None\n"))
     assert result["failed"] and "Failed to import the required Python library (docker)" in result["msg"]

@@ -14,6 +14,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.payops.rollback.plugins.module_utils import _probed
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import Completed
 from ansible_collections.payops.rollback.plugins.module_utils._pm2 import dump, ecosystem, rpc, verdict
@@ -134,9 +135,9 @@ def test_leftovers_missing_instances_and_restart_loops(home: pathlib.Path) -> No
 
 def test_expected_version_goes_to_the_first_http_probe() -> None:
     probes = [{"type": "tcp", "port": 1}, {"url": "http://h/"}, {"url": "http://i/"}]
-    told = verdict.expecting(probes, "version", "1.2")
+    told = _probed.expecting(probes, "version", "1.2")
     assert [probe.get("expect_json") for probe in told] == [None, [{"path": "version", "equals": "1.2"}], None]
-    assert verdict.expecting(probes, None, "1.2") == probes
+    assert _probed.expecting(probes, None, "1.2") == probes
 
 
 def test_preflight_asks_the_spare_port_only() -> None:

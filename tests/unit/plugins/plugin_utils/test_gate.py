@@ -184,7 +184,7 @@ def test_what_the_roles_declare_is_known_and_nothing_else(tmp_path: pathlib.Path
     assert _gate.component_roles(str(tmp_path)) == ["redis"]
     ours = str(pathlib.Path(__file__).resolve().parents[4] / "roles")
     assert {"transaction_reason", "rollback_pm2_port", "rollback_postgresql_databases"} <= _gate.option_names(ours)
-    assert _gate.component_roles(ours) == ["haproxy", "pm2", "postgresql"]
+    assert _gate.component_roles(ours) == ["docker", "haproxy", "pm2", "postgresql"]
 
 
 @pytest.mark.parametrize("intent", ["undo", "complete"])

@@ -1,0 +1,154 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""compose_rollback on a real engine: there, back, held, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from tests.real.docker.compose_rig import SECRET, ComposeRig, Load
+
+
+def test_there_and_back(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.first_and_second()
+    database = rig.containers()[f"{rig.project}-db-1"]["Id"]
+    rig.engine.client().prune_images({"dangling": True})  # what a deployment's clearing away takes
+    planned = rig.module("staged", version="v1", check=True)
+    assert planned["changed"] and "fixed host port" in " ".join(planned["plan"])
+    rig.check_complete("2.0.0")
+    assert rig.module("staged", version="v1")["changed"]
+    assert not rig.module("staged", version="v1")["changed"]
+    would = rig.module("live", version="v1", check=True)
+    assert would["changed"] and rig.one in would["diff"]["after"] and rig.two in would["diff"]["before"]
+    rig.check_complete("2.0.0")
+    with Load(rig.port) as load:
+        done = rig.module("live", version="v1")
+    print(
+        f"recreate: {load.failed} of {len(load.answers)} failed, {load.outage():.2f} s by the client, {done['outage_ms']} ms by the module"
+    )
+    assert done["changed"] and done["outage_ms"] > 0
+    rig.check_complete("1.0.0")
+    assert not rig.module("live", version="v1")["changed"]
+    assert rig.module("previous", check=True)["changed"]
+    rig.module("previous")
+    rig.check_complete("2.0.0")
+    assert not rig.module("previous")["changed"]
+    assert rig.containers()[f"{rig.project}-db-1"]["Id"] == database, "the database was touched"
+
+
+def test_a_hold_answers_503_until_it_ends(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.first_and_second()
+    assert rig.module("held", check=True)["changed"]
+    rig.module("held")
+    status, body, headers = rig.ask()
+    assert (status, headers["Retry-After"], body["error"]) == (503, "30", "maintenance")
+    api = rig.containers()[f"{rig.project}-api-1"]
+    assert api["State"]["Status"] == "exited" and api["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    assert not rig.module("held")["changed"]
+    assert rig.state()["hold"]["deadline"] > 0
+    rig.module("started")
+    rig.check_complete("2.0.0")
+    rig.module("held")
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    rig.module("stopped")
+    assert rig.ask()[0] == 0 and not rig.module("stopped")["changed"]
+    rig.module("started")
+    rig.check_complete("1.0.0")
+    assert not rig.module("started")["changed"]
+
+
+def test_a_release_that_does_not_run_is_taken_back(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.first_and_second("crash")
+    message = rig.refused("live", version="v1", wait_seconds=10)
+    assert "cannot boot" in message and SECRET not in message and "runs again" in message
+    rig.check_complete("2.0.0")
+    rig.module("held")
+    message = rig.refused("live", version="v1", wait_seconds=10)
+    assert "stays on hold: end it with state=started" in message
+    assert rig.ask()[0] == 503
+    rig.module("started")
+    rig.check_complete("2.0.0")
+
+
+def test_a_file_that_a_bad_release_broke(compose_rig: ComposeRig) -> None:
+    """The way back needs nothing of what is live to be right."""
+    rig = compose_rig
+    rig.first_and_second()
+    good = (rig.dir / "docker-compose.yml").read_text()
+    (rig.dir / "docker-compose.yml").write_text(good.replace("services:", "services: ["))
+    assert "left unlooked at" in " ".join(rig.module("live", version="v1")["notes"])
+    rig.check_complete("1.0.0", again=False)
+
+
+def test_complete_drops_what_nothing_needs(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.first_and_second()
+    rig.module("live", version="v1")
+    assert rig.module("complete", check=True)["changed"]
+    done = rig.module("complete")
+    assert len(done["removed"]) == 1 and rig.engine.names(rig.two) is None, "release 2 is in no point and does not run"
+    assert rig.engine.names(rig.one) == rig.one
+    assert not rig.module("complete")["changed"]
+    assert "no previous release" in rig.refused("previous")
+    rig.check_complete("1.0.0")
+
+
+def test_damaged_and_foreign_points(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.first_and_second()
+    folder = rig.store / "demo" / "v1" / "docker"
+    stored = next(path for path in (folder / "files").iterdir() if path.name.endswith("compose.yml"))
+    good = stored.read_bytes()
+    stored.write_bytes(good.replace(b"always", b"never!"))
+    assert "another SHA-256" in rig.refused("live", version="v1")
+    stored.write_bytes(good)
+    manifest = folder / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace(rig.one, rig.two))
+    assert "differs from its checksum" in rig.refused("live", version="v1")
+    manifest.write_text(text)
+    assert "has the services api, now they are api, db" in rig.refused("live", version="v1", services=["api", "db"])
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o077 == 0, path
+    rig.check_complete("2.0.0")
+
+
+def test_images_that_are_gone(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.first_and_second()
+    rig.module("archived", version="v2", archive_images=True)
+    rig.module("live", version="v1")
+    rig.module("complete")
+    client = rig.engine.client()
+    for name in rig.engine.all_names(rig.image.partition(":")[0]):
+        if rig.engine.names(name) == rig.two:
+            client.remove_image(name, force=True)
+    assert rig.engine.names(rig.two) is None
+    rig.module("staged", version="v2")  # out of the point itself
+    assert rig.engine.names(rig.two) == rig.two
+    rig.module("live", version="v2")
+    rig.check_complete("2.0.0")
+    for name in rig.engine.all_names(rig.image.partition(":")[0]):
+        if rig.engine.names(name) == rig.one:
+            client.remove_image(name, force=True)
+    message = rig.refused("staged", version="v1")
+    assert "was built here and never pushed" in message and "Nothing live was touched" in message
+    rig.check_complete("2.0.0")
+
+
+def test_a_call_that_was_replaced_acts_no_more(compose_rig: ComposeRig, tmp_path: pathlib.Path) -> None:
+    """Another run holds the lock: nothing is touched, and nothing is taken back either."""
+    rig = compose_rig
+    rig.first_and_second()
+    lock = rig.store / "demo" / ".run" / "lock.json"
+    lock.write_text(json.dumps({"run": "emergency", "intent": "emergency", "host": "h", "user": "u", "pid": 1, "since": "now"}))
+    assert "emergency" in rig.refused("live", version="v1", run_id="r1")
+    lock.unlink()
+    rig.check_complete("2.0.0")
