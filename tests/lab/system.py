@@ -201,6 +201,7 @@ class System:
 
     def start_clients(self, rate: float, port: int = 0) -> None:
         port = port or self.hosts[0].port
+        (self.clients / "report.json").unlink(missing_ok=True)  # of the customers before
         argv = [sys.executable, "-m", "tests.client", "--port", str(port), "--folder", str(self.clients), "--rate", str(rate)]
         self._client = processes.start(argv, log=self.folder / "clients.log", cwd=ROOT)
 

@@ -105,14 +105,9 @@ def let_up(stack: Stack, containers: t.Sequence[Container]) -> None:
 
 
 def all_of(stack: Stack, project: str) -> list[Container]:
-    """The containers of the services, under the project's own name and under that of its green twin."""
+    """The containers of the services."""
     services = stack.settings.services
-    own = [each for each in stack.containers.of_project(project) if not services or each.service in services]
-    return own + stack.containers.of_project(green_name(project))
-
-
-def green_name(project: str) -> str:
-    return f"{project}-payops-green"
+    return [each for each in stack.containers.of_project(project) if not services or each.service in services]
 
 
 def bring_down(stack: Stack, project: str, seconds: float) -> list[str]:

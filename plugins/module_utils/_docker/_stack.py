@@ -41,7 +41,6 @@ class Settings(t.NamedTuple):
     """The options of the module that say how, not what."""
 
     services: tuple[str, ...] = ()
-    stateless: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     config_from: str = "point"
     archive_images: bool = False
@@ -55,7 +54,6 @@ class Settings(t.NamedTuple):
     stable_seconds: float = 3.0
     wait_seconds: float = 60.0
     drain_seconds: float = 10.0
-    green_port: int | None = None
 
 
 class Scene(t.NamedTuple):
