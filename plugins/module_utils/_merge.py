@@ -18,7 +18,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._releases import R
 Entry = t.Dict[str, t.Any]
 DATABASES = ("postgresql", "supabase", "atlas", "mongodb")
 # What has no version of its own and so no part in a point: it goes where the others go.
-TRAFFIC = ("haproxy", "nginx")
+TRAFFIC = ("haproxy",)
 INTENTS = ("full", "application", "gradual", "database")
 
 
