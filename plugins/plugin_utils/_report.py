@@ -401,9 +401,7 @@ def _next(
     if sick:
         texts.append(f"What runs now is not healthy: {'; '.join(f'{host}: {text}' for host, text in sick.items())}")
     if outcome == "partial":
-        texts.append(
-            f"Repair what failed, then go on with the same command. Take the finished batches back: {command('undo', dict(gate))}"
-        )
+        texts.append(f"Repair what failed, then go on with the same command. Take the finished batches back: {command('undo', dict(gate))}")
     if outcome == "done" and intent in ROLLBACKS:
         left = sum(int(entry.get("left") or 0) for entry in rows.values())
         if left:

@@ -66,8 +66,8 @@ class Rig:
 
     def clear(self) -> None:
         """By hand, whatever the test left."""
-        for name, (unused, weight, place) in self.open.items():
-            host, _, port = place.rpartition(":")
+        for name, (state, weight, place) in self.open.items():
+            host, unused, port = place.rpartition(":")
             for words in ("state ready", f"weight {weight}", f"addr {host} port {port}"):
                 self.proxy.ask(f"set server payments/{name} {words}")
         for path in (self.proxy.places.share_map, self.proxy.places.receivers_map):
