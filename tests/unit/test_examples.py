@@ -83,6 +83,6 @@ def test_the_readme_explains_every_variable_of_the_system() -> None:
         key
         for path in (ROOT / "inventories/kejayangu").rglob("*.yml")
         for key in yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        if key.startswith("rollback_") and not key.startswith(("rollback_pm2_", "rollback_postgresql_"))
+        if key.startswith("rollback_") and not key.startswith(("rollback_docker_", "rollback_pm2_", "rollback_postgresql_"))
     }
     assert shipped <= named

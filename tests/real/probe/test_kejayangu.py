@@ -76,8 +76,8 @@ class Between:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def verdict(self) -> dict[str, bool]:
-        text = json.dumps(declared("rollback_pm2")["rollback_pm2_probes"])
-        text = text.replace("{{ rollback_pm2_port }}", str(self.server.server_address[1])).replace("localhost", "127.0.0.1")
+        text = json.dumps(declared("health")["kejayangu_probes"])
+        text = text.replace("{{ kejayangu_port }}", str(self.server.server_address[1])).replace("localhost", "127.0.0.1")
         result = run_probes(json.loads(text), successes=1, deadline=0.2)
         return {probe["name"]: bool(probe["ok"]) for probe in result["probes"]}
 
