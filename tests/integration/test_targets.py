@@ -15,6 +15,9 @@ lab_docker_host                         an engine of its own with kejayangu/api:
 lab_docker_previous, _latest            their IDs
 lab_registry_url, _user, _password      a registry that asks for this login, with the same two tags
 lab_registry_previous, _latest          their digests
+lab_compose_docker_host, _environment   an engine with containers, and what docker compose needs in its environment there
+lab_compose_dir, _url                   a project that runs release 1.0.0 of its service api, and where that answers;
+                                        its image name names release 2.0.0 already
 lab_haproxy_socket, _url, _share_map, _receivers_map   a proxy with the servers app1 and app2 behind it, and a receiver
 """
 
@@ -31,14 +34,15 @@ import typing as t
 
 import pytest
 
+from tests.lab import compose, images, ports
 from tests.lab import docker as lab_docker
-from tests.lab import ports
 from tests.lab import registry as lab_registry
 from tests.lab import traffic as lab_traffic
 from tests.lab.fixtures import unavailable
 from tests.lab.node import NodeMissing
 from tests.lab.pm2home import Pm2Home
 from tests.lab.postgres import Cluster
+from tests.real.docker.compose_rig import ComposeRig
 
 TARGETS = pathlib.Path(__file__).resolve().parent / "targets"
 ROOT = TARGETS.parents[2]
@@ -68,6 +72,10 @@ def play(target: pathlib.Path, tmp_path: pathlib.Path, variables: dict[str, t.An
         with home:
             given.update(lab_pm2_bin=home.bin, lab_pm2_home=str(home.home), lab_node_bin=home.node_bin)
             _run(target, tmp_path, given)
+    elif uses(target, "lab_compose_"):
+        with contextlib.ExitStack() as services:
+            given.update(_project(services, tmp_path))
+            _run(target, tmp_path, given)
     elif uses(target, "lab_docker_") or uses(target, "lab_registry_"):
         with contextlib.ExitStack() as services:
             given.update(_images(services, tmp_path))
@@ -94,6 +102,28 @@ def _proxy(services: contextlib.ExitStack, folder: pathlib.Path) -> dict[str, t.
         "lab_haproxy_url": proxy.url,
         "lab_haproxy_share_map": proxy.places.share_map,
         "lab_haproxy_receivers_map": proxy.places.receivers_map,
+    }
+
+
+def _project(services: contextlib.ExitStack, tmp_path: pathlib.Path) -> dict[str, t.Any]:
+    """A compose project whose first release runs; the second is built."""
+    missing = lab_docker.unusable() or images.unusable()
+    if missing:
+        unavailable(missing)
+    try:
+        environment = compose.env()
+    except compose.ComposeMissing as exc:
+        unavailable(str(exc))
+    engine = services.enter_context(lab_docker.Engine(containers=True))
+    rig = ComposeRig(engine, tmp_path, "kejayangu")
+    services.callback(rig.clear)
+    rig.deploy("1.0.0")
+    rig.build("2.0.0")
+    return {
+        "lab_compose_docker_host": engine.url,
+        "lab_compose_environment": environment,
+        "lab_compose_dir": str(rig.dir),
+        "lab_compose_url": f"http://127.0.0.1:{rig.port}/health",
     }
 
 

@@ -10,29 +10,17 @@ import os
 import pathlib
 import re
 import subprocess
-import sys
 import threading
 import time
 import typing as t
 import urllib.error
 import urllib.request
 
-from tests.lab import compose, images
+from tests.lab import compose, images, modules
 from tests.lab.docker import Engine
-from tests.lab.faults import with_fault
 from tests.lab.ports import free_port, wait_until
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 SECRET = "hunter2-Very$ecret&'\"x"
-RUNNER = """
-import json, sys
-from importlib import import_module
-from ansible.module_utils.testing import patch_module_args
-given = json.load(sys.stdin)
-module = import_module("ansible_collections.payops.rollback.plugins.modules.compose_rollback")
-with patch_module_args(given):
-    module.main()
-"""
 SERVER = r"""'use strict';
 const http = require('http');
 const { version, behaviour } = require('./release.json');
@@ -173,7 +161,7 @@ class ComposeRig:
 
     # -- the module ----------------------------------------------------------------------------------------------------
 
-    def start_module(self, state: str, fault: str = "", check: bool = False, **extra: t.Any) -> subprocess.Popen[str]:
+    def start_module(self, state: str, fault: str = "", check: bool = False, **extra: t.Any) -> modules.Started:
         given = {
             "store": str(self.store),
             "system": "demo",
@@ -192,25 +180,15 @@ class ComposeRig:
         if check:
             given["_ansible_check_mode"] = True
         own = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "COMPOSE_"))}
-        env = with_fault(fault, {**own, **compose.env(), "PYTHONPATH": str(ROOT / "playbooks" / "collections")})
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({key: value for key, value in given.items() if value is not None}))
-        process.stdin.close()
-        process.stdin = None
-        return process
+        given = {key: value for key, value in given.items() if value is not None}
+        return modules.start("compose_rollback", given, fault, {**own, **compose.env()})
 
     def run(self, state: str, **more: t.Any) -> dict[str, t.Any]:
         """The module's result, whatever it is; ``{"killed": True}`` if it was."""
-        process = self.start_module(state, **more)
-        stdout, stderr = process.communicate(timeout=180)
-        if process.returncode == -9:
-            return {"killed": True}
-        assert stdout.strip(), stderr
-        assert SECRET not in stdout, "a secret is in the result"
-        return dict(json.loads(stdout.strip().splitlines()[-1]))
+        result = modules.result_of(self.start_module(state, **more))
+        said = json.dumps(result, ensure_ascii=False)
+        assert SECRET not in said and json.dumps(SECRET)[1:-1] not in said, "a secret is in the result"
+        return result
 
     def module(self, state: str, **more: t.Any) -> dict[str, t.Any]:
         result = self.run(state, **more)
