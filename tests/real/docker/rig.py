@@ -9,6 +9,8 @@ import os
 import pathlib
 import typing as t
 
+from ansible.module_utils.common.parameters import PASS_VARS
+
 from tests.lab import modules
 
 
@@ -27,7 +29,8 @@ class Rig:
             "system": "shop",
             "tags": wanted,
             "_ansible_diff": True,
-            "_ansible_inject_invocation": True,
+            # from ansible-core 2.20 on a result holds the options only where that is asked for
+            **({"_ansible_inject_invocation": True} if "inject_invocation" in PASS_VARS else {}),
             **({"_ansible_check_mode": True} if check else {}),
             **self.options,
             **options,
