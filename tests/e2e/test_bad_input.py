@@ -37,7 +37,7 @@ WORDS: list[tuple[str, dict[str, t.Any], tuple[str, ...]]] = [
     ("flag", {"version": "{point}", "corruption": "ture"}, ("corruption=ture is not understood: expected true or false.",)),
     ("backup-that-is-not", {"version": "backup_20231201_120000"}, ("There is no rollback point 'backup_20231201_120000'",)),
 ]
-OFTEN = {"unknown", "number", "empty", "path", "misspelt"}
+OFTEN = {"number", "misspelt"}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_extra_variables_file_of_awx(deployed: World) -> None:
 
 
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
-OFTEN_PLAYED = {"rollback_points", "verify", "recover"}
+OFTEN_PLAYED = {"recover"}
 
 
 @pytest.mark.parametrize("playbook", [pytest.param(name, marks=[] if name in OFTEN_PLAYED else pytest.mark.full) for name in PLAYBOOKS])
@@ -186,7 +186,7 @@ DAMAGE: dict[str, tuple[t.Callable[[pathlib.Path, pathlib.Path], object], str]] 
         "its record is missing or damaged on db1",
     ),
 }
-OFTEN_DAMAGED = {"data truncated", "code changed", "record missing"}
+OFTEN_DAMAGED = {"data truncated"}
 
 
 def change(path: pathlib.Path, **values: t.Any) -> None:
@@ -235,6 +235,7 @@ def from_another_server(folder: pathlib.Path) -> None:
     sums.write_text(text.replace(old, hashlib.sha256(manifest.read_bytes()).hexdigest()), encoding="utf-8")
 
 
+@pytest.mark.full
 def test_a_truncated_record_is_listed_with_its_reason(deployed: World) -> None:
     """The list shows a damaged point and why, and does not fail."""
     (point,) = deployed.points()
@@ -274,6 +275,7 @@ def test_a_point_of_another_server(deployed: World) -> None:
 # --- PM2 --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_pm2_under_another_home(deployed: World) -> None:
     (point,) = deployed.points()
     with untouched(deployed):
@@ -296,6 +298,7 @@ def test_pm2_that_does_not_run(deployed: World) -> None:
     deployed.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_a_port_that_somebody_else_took(deployed: World) -> None:
     """Between two calls of PM2 another program can get the port. It is named, and the databases go back."""
     (point,) = deployed.points()

@@ -37,6 +37,7 @@ def fails(world: World, place: tuple[str, str], what: str) -> None:
     world.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_back_to_a_release_that_is_ill(world: World) -> None:
     """What is left is mostly ill already; a rollback that fails still puts it back, all of it."""
     with world.paying(rate=15):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
+import pytest
+
 from tests.e2e.harness import GOOD, NEXT, World, differences, settle_clock
 
 
@@ -20,6 +22,7 @@ def rows(world: World) -> dict[str, dict[str, t.Any]]:
     return {row["version"]: row for row in world.play("rollback_points", output="json").ok().json()}
 
 
+@pytest.mark.full
 def test_without_probes_nothing_is_called_good(deployed: World) -> None:
     (point,) = deployed.points()
     try:
@@ -69,6 +72,7 @@ def test_a_point_of_a_sick_release_says_so(deployed: World) -> None:
     assert "HEALTHY: verify of demo" in green.text and "healthy: yes" in green.flat and "4 probe(s) succeeded" in green.flat
 
 
+@pytest.mark.full
 def test_the_way_forward_by_name_keeps_the_good_release_good(deployed: World) -> None:
     (old,) = deployed.points()
     settle_clock()

@@ -111,6 +111,7 @@ def test_a_backup_of_the_old_script_comes_back_whole(keja: KejaYangu) -> None:
     keja.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_the_example_of_two_hosts_in_its_comment_is_right(keja: KejaYangu) -> None:
     """hosts.yml says how to name a database host of its own. Then a dump that lies with the API only is refused with the way out."""
     folder = keja.old_backup()

@@ -30,6 +30,7 @@ def test_database_alone_needs_the_code_that_belongs_to_it(deployed: World) -> No
     deployed.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_database_alone_again_after_it_was_written_to(deployed: World) -> None:
     (point,) = deployed.points()
     deployed.play("rollback_full", version=point).ok()
@@ -107,6 +108,7 @@ def test_emergency_with_a_version_goes_on_to_a_full_rollback(deployed: World) ->
     deployed.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_emergency_with_a_version_that_does_not_exist_stops_all_the_same(deployed: World) -> None:
     played = deployed.play("rollback_emergency", version="nope")
     assert played.rc != 0 and "There is no rollback point 'nope'" in played.flat
@@ -115,7 +117,7 @@ def test_emergency_with_a_version_that_does_not_exist_stops_all_the_same(deploye
     deployed.all_at(NEXT)
 
 
-@pytest.mark.parametrize("part", ["application", "database"])
+@pytest.mark.parametrize("part", ["application", pytest.param("database", marks=pytest.mark.full)])
 def test_verify_is_green_and_red(deployed: World, part: str) -> None:
     assert deployed.play("verify").ok().changed == 0
     if part == "application":

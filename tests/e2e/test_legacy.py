@@ -10,6 +10,8 @@ import pathlib
 import shutil
 import subprocess
 
+import pytest
+
 from tests.e2e.harness import GOOD, NEXT, NOTE, World, differences
 from tests.lab.system import DATABASE
 
@@ -31,6 +33,7 @@ def old_script(world: World) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.full
 def test_a_backup_of_the_old_script(world: World) -> None:
     folder = old_script(world)
     world.deploy(1, NEXT, NOTE)
@@ -60,6 +63,7 @@ def test_a_backup_of_the_old_script(world: World) -> None:
     (folder / "package-lock.json").write_bytes(lock)
 
 
+@pytest.mark.full
 def test_a_legacy_dump_that_is_cut_off_is_shown_and_refused(world: World) -> None:
     folder = old_script(world)
     dump = folder / "database_backup.sql"

@@ -39,7 +39,8 @@ def test_an_emergency_takes_over_between_flip_and_carrying_back(deployed: World)
     assert paid(deployed, "owed-1")
 
 
-@pytest.mark.parametrize("way", ["the same command", pytest.param("an emergency", marks=pytest.mark.full)])
+@pytest.mark.parametrize("way", ["the same command", "an emergency"])
+@pytest.mark.full
 def test_the_databases_alone_have_nothing_to_flip_any_more_and_are_still_owed_their_rows(deployed: World, way: str) -> None:
     (point,) = deployed.points()
     pay(deployed, f"owed-{way}")

@@ -20,6 +20,7 @@ def two() -> t.Iterator[World]:
         yield made
 
 
+@pytest.mark.full
 def test_all_go_and_all_come_back(two: World) -> None:
     two.all_at(NEXT)
     with two.watching():

@@ -24,6 +24,7 @@ COMMON: dict[str, t.Any] = {
 }
 
 
+@pytest.mark.full
 def test_variables_of_an_inventory_are_no_words(deployed: World) -> None:
     (point,) = deployed.points()
     deployed.set_variables(**deployed.quick, **COMMON)
