@@ -33,10 +33,13 @@ def archive_bad(rig: Rig, behaviour: str) -> None:
     rig.pm2.run("save")
 
 
+OFTEN = {("silent", "cluster"), ("crash-late", "cluster"), ("crash", "cluster"), ("sick", "fork")}
+
+
 @pytest.mark.parametrize(
     ("behaviour", "mode"),
     [
-        pytest.param(behaviour, mode, marks=[pytest.mark.full] if mode == "fork" and behaviour != "sick" else [])
+        pytest.param(behaviour, mode, marks=[] if (behaviour, mode) in OFTEN else pytest.mark.full)
         for behaviour in ("crash", "silent", "sick", "crash-late")
         for mode in ("cluster", "fork")
     ],
@@ -55,8 +58,15 @@ def test_preflight_refuses_and_nobody_notices(make_rig: MakeRig, mode: str, beha
     assert SECRET not in json.dumps(caught.value.result) and "password ********" in str(caught.value) or behaviour != "crash"
 
 
-@pytest.mark.parametrize("layout", ["exchange", "symlink"])
-@pytest.mark.parametrize("behaviour", ["crash-in-production", "sick-in-production"])
+@pytest.mark.parametrize(
+    ("layout", "behaviour"),
+    [
+        ("exchange", "crash-in-production"),
+        ("symlink", "sick-in-production"),
+        pytest.param("exchange", "sick-in-production", marks=pytest.mark.full),
+        pytest.param("symlink", "crash-in-production", marks=pytest.mark.full),
+    ],
+)
 def test_green_is_judged_before_the_old_release_goes(make_rig: MakeRig, layout: str, behaviour: str) -> None:
     rig = make_rig(layout, worker=True)
     archive_bad(rig, behaviour)

@@ -42,7 +42,7 @@ CASES = [
     for state in states
     for phase in ("before", "during", "after")
 ]
-PLAYED = [("exchange", "cluster", "green"), ("symlink", "cluster", "flip"), ("exchange", "fork", "serve")]
+PLAYED = [("symlink", "cluster", "flip"), ("exchange", "fork", "serve")]
 KINDS = [
     pytest.param(layout, mode, step, marks=[] if (layout, mode, step) in PLAYED else [pytest.mark.full])
     for layout in ("exchange", "symlink")
