@@ -10,6 +10,8 @@ interpreter for one call, for tests that put code of their own before the module
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import multiprocessing
@@ -163,6 +165,7 @@ def import_all() -> None:
     package = importlib.import_module(PACKAGE)
     for found in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{PACKAGE}.{found.name}")
+    gc.freeze()  # the children share these pages as long as no collection touches them
 
 
 def _play(name: str, options: str, env: dict[str, str], paths: t.Sequence[str]) -> None:
@@ -181,5 +184,8 @@ def _play(name: str, options: str, env: dict[str, str], paths: t.Sequence[str]) 
     from ansible.module_utils.testing import patch_module_args
 
     module = importlib.import_module(f"{PACKAGE}.{name}")
-    with patch_module_args(json.loads(options)):
-        module.main()
+    try:
+        with patch_module_args(json.loads(options)):
+            module.main()
+    finally:  # a forked process leaves out what an interpreter does at its end; modules remove their temporary folder there
+        atexit._run_exitfuncs()  # no public name does this
