@@ -33,9 +33,13 @@ SHARED = ROOT / "molecule" / "shared"
 DATABASE = "payments"
 APP_PORT = 5000
 API = "/srv/payments/api"
+STORE = "/var/lib/payops-rollback"
 PLACES = Places("/etc/haproxy/payops-share.map", "/etc/haproxy/payops-receivers.map", 30)
 # As a pipeline connects: no question is ever asked, and a connection is kept for the next task.
-SSH = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ControlMaster=auto -o ControlPersist=60s"
+SSH = (
+    "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+    " -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
+)
 FIVE = {"proxy1": ["proxies"], "app1": ["apps"], "app2": ["apps"], "app3": ["apps"], "db1": ["database"]}
 
 
@@ -135,9 +139,15 @@ class Host:
 
 
 class Fleet:
-    """The hosts of one system, in a network of their own. ``folder`` takes keys and inventory."""
+    """The hosts of one system, in a network of their own. ``folder`` takes keys and inventory.
 
-    def __init__(self, engine: Engine, folder: pathlib.Path, hosts: t.Mapping[str, t.Sequence[str]]) -> None:
+    The store of a ``small`` host has a filesystem of its own of so many bytes, in memory: gone when the host is powered off.
+    """
+
+    def __init__(
+        self, engine: Engine, folder: pathlib.Path, hosts: t.Mapping[str, t.Sequence[str]], small: t.Mapping[str, int] | None = None
+    ) -> None:
+        self.small = dict(small or {})
         self.engine = engine
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +185,9 @@ class Fleet:
         client = self.engine.client()
         for host in self.hosts.values():
             # what a reboot of the host must keep is in the container; shared memory is PostgreSQL's
-            config = client.create_host_config(extra_hosts={each.name: each.address for each in self.hosts.values()}, shm_size="256m")
+            names = {each.name: each.address for each in self.hosts.values()}
+            own = {STORE: f"size={self.small[host.name]},mode=0755"} if host.name in self.small else None
+            config = client.create_host_config(extra_hosts=names, shm_size="256m", tmpfs=own)
             place = client.create_networking_config({self.network: client.create_endpoint_config(ipv4_address=host.address)})
             made = client.create_container(image, hostname=host.name, host_config=config, networking_config=place, stop_signal="SIGTERM")
             host.id = made["Id"]
