@@ -256,19 +256,27 @@ class Fleet:
         host.run("haproxy", "-W", "-D", "-f", "/etc/haproxy/fleet.cfg")
         ports.wait_until(lambda: host.answers()[0] == 200, "an application behind the proxy", 30)
 
-    def deploy(self, number: int, version: str | None = None, migration: str | None = None, only: t.Container[str] | None = None) -> None:
+    def deploy(
+        self,
+        number: int,
+        version: str | None = None,
+        migration: str | None = None,
+        only: t.Container[str] | None = None,
+        migrate: bool = True,
+    ) -> None:
         """As the team's deployment does it: migrate, copy the new code over the old, restart. .env stays.
 
-        ``migration`` is SQL that this release brings in addition.
+        ``migration`` is SQL that this release brings in addition. Somebody may also forget to ``migrate``.
         """
         fresh = self.folder / "fresh-release"
         shutil.rmtree(fresh, ignore_errors=True)
         app.build_release(fresh, number, version)
         if migration:
             (fresh / "migrations" / f"{100 + number:03d}_more.sql").write_text(migration, encoding="utf-8")
-        app.write_env(fresh, self._environment())
-        app.migrate(fresh)
-        (fresh / ".env").unlink()
+        if migrate:
+            app.write_env(fresh, self.environment())
+            app.migrate(fresh)
+            (fresh / ".env").unlink()
         wanted = json.loads((fresh / "package.json").read_text(encoding="utf-8"))["version"]
 
         def replace(host: Host) -> None:
@@ -285,7 +293,7 @@ class Fleet:
         if host.run("sh", "-c", f"test -e {API} || echo new").strip():
             host.as_payments("mv", "/srv/payments/fresh", API)
             host.as_payments("mkdir", f"{API}/uploads", f"{API}/logs")
-            env = "".join(f"{key}={value}\n" for key, value in self._environment().items())
+            env = "".join(f"{key}={value}\n" for key, value in self.environment().items())
             host.as_payments("sh", "-c", f"umask 077; printf %s {shlex.quote(env)} > {API}/.env")
             host.pm2("start", f"{API}/ecosystem.config.js")
             host.pm2("save")
@@ -293,7 +301,7 @@ class Fleet:
         host.as_payments("sh", "-c", f"cd /srv/payments/fresh && for f in * ; do rm -rf {API}/$f && cp -a $f {API}/ ; done && rm -rf /srv/payments/fresh")
         host.pm2("reload", app.APP_NAME)
 
-    def _environment(self) -> dict[str, str | int]:
+    def environment(self) -> dict[str, str | int]:
         assert self.roles is not None, "the fleet has no database"
         roles, server = self.roles, self.server
         return {
@@ -302,6 +310,21 @@ class Fleet:
             "DATABASE_URL": server.url(DATABASE, **roles.app.login()),
             "MIGRATION_DATABASE_URL": server.url(DATABASE, **roles.migrator.login()),
         }
+
+    def state(self) -> dict[str, t.Any]:
+        """What another process needs to go on with this fleet."""
+        hosts = {host.name: {"id": host.id, "address": host.address, "groups": host.groups} for host in self.hosts.values()}
+        return {"network": self.network, "password": self.password, "hosts": hosts}
+
+    @classmethod
+    def attach(cls, engine: Engine, folder: pathlib.Path, state: t.Mapping[str, t.Any]) -> Fleet:
+        made = cls(engine, folder, {name: host["groups"] for name, host in state["hosts"].items()})
+        made.network, made.password = state["network"], state["password"]
+        for name, host in state["hosts"].items():
+            made.hosts[name].id, made.hosts[name].address = host["id"], host["address"]
+        if made.of("database"):
+            made.roles = create_roles(made.server, "payments", password=made.password)
+        return made
 
     # -- for the controller ----------------------------------------------------------------------------------------------
 
