@@ -81,7 +81,9 @@ def stops_sentence(hostvars: t.Mapping[str, t.Any], host: str, components: t.Seq
     for name, results in found.get(host, {}).items():
         why = (results.get("stop") or {}).get("unrecorded")
         if why:
-            texts.append(f"{name} on {host} is stopped, but this could not be written down there, and nobody holds the lock of that host: {why}")
+            texts.append(
+                f"{name} on {host} is stopped, but this could not be written down there, and nobody holds the lock of that host: {why}"
+            )
     return " ".join(texts)
 
 

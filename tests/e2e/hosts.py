@@ -25,6 +25,7 @@ from tests.lab.node import ROOT, NodeMissing
 from tests.lab.system import ansible_playbook
 
 GOOD, NEXT = "1.0.0", "1.1.0"
+SMALL = "app3"  # its store is small enough to be filled
 NOTE = "ALTER TABLE payments ADD COLUMN note text;"
 
 
@@ -100,17 +101,21 @@ class Hosts(fleet.Fleet):
 
     def locks(self) -> list[str]:
         """Hosts on which a run holds the lock."""
-        return [host.name for host in self.hosts.values() if host.run("sh", "-c", f"ls {fleet.STORE}/payments/.run/lock.json 2>/dev/null || :").strip()]
+        return [
+            host.name
+            for host in self.hosts.values()
+            if host.run("sh", "-c", f"ls {fleet.STORE}/payments/.run/lock.json 2>/dev/null || :").strip()
+        ]
 
 
-def five_hosts(**options: t.Any) -> t.Iterator[Hosts]:
+def five_hosts() -> t.Iterator[Hosts]:
     """Proxy, three application hosts, database: a point of 1.0.0, then 1.1.0 with a migration of its own."""
     reason = docker.unusable() or images.unusable()
     if reason:
         unavailable(reason)
     with docker.Engine(containers=True) as engine:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-hosts-"))
-        made = Hosts(engine, folder, fleet.FIVE, **options)
+        made = Hosts(engine, folder, fleet.FIVE, small={SMALL: 96 * 1024**2})
         try:
             made.start().set_up(GOOD)
             made.inventory()
@@ -122,4 +127,3 @@ def five_hosts(**options: t.Any) -> t.Iterator[Hosts]:
         finally:
             made.clear()
             shutil.rmtree(folder, ignore_errors=True)
-

@@ -9,20 +9,13 @@ import re
 import time
 import typing as t
 
-import pytest
-
-from tests.e2e.hosts import NEXT, Hosts, five_hosts
+from tests.e2e.hosts import NEXT, SMALL, Hosts
 from tests.lab.fleet import STORE
 
 RUN = f"{STORE}/payments/.run"
 # The aim is 5 s and one connection by ssh, on a machine that does nothing else. Here six machines share two processors with whatever else
 # is tested, so a test can only notice that somebody waits for a host that does not answer, or calls modules one after another.
 BOUND = 40.0
-
-
-@pytest.fixture(scope="module")
-def five() -> t.Iterator[Hosts]:
-    yield from five_hosts(small={"app2": 96 * 1024**2})
 
 
 def stop(five: Hosts) -> tuple[t.Any, float]:
@@ -58,7 +51,7 @@ def test_five_hosts_are_stopped_at_once(five: Hosts) -> None:
 
 
 def test_a_damaged_store_a_full_one_and_a_host_that_hangs_keep_nothing_from_being_stopped(five: Hosts) -> None:
-    damaged, full, hanging = (five.hosts[name] for name in ("app1", "app2", "app3"))
+    damaged, full, hanging = (five.hosts[name] for name in ("app1", SMALL, "app2"))
     damaged.run("sh", "-c", f"echo '{{' > {RUN}/lock.json; echo '{{' > {RUN}/pm2.state.json")
     full.run("sh", "-c", f"cat /dev/zero > {STORE}/filler; true")
     five.engine.client().pause(hanging.id)
@@ -68,12 +61,12 @@ def test_a_damaged_store_a_full_one_and_a_host_that_hangs_keep_nothing_from_bein
     finally:
         five.engine.client().unpause(hanging.id)
     assert played.rc != 0 and seconds < BOUND
-    stopped(five, "app1", "app2")
+    stopped(five, "app1", SMALL)
     assert "pm2 on app1 is stopped, but this could not be written down there" in played.flat and "lock.json is damaged" in played.flat
     assert "No space left on device" in played.flat
-    assert re.search(r"app3 +pm2 +NOT STOPPED", played.text) and "NOT STOPPED: pm2 on app3" in played.flat
+    assert re.search(r"app2 +pm2 +NOT STOPPED", played.text) and "NOT STOPPED: pm2 on app2" in played.flat
     # what hung takes no payment either: its database is closed
-    five.hosts["app3"].pm2("stop", "all")
+    hanging.pm2("stop", "all")
     damaged.run("rm", f"{RUN}/lock.json", f"{RUN}/pm2.state.json")
     full.run("rm", f"{STORE}/filler")
     assert five.play("recover").ok().outcome == "DONE"

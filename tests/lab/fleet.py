@@ -24,6 +24,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import Places, snippet
 from tests.lab import app, host_image, ports
 from tests.lab.docker import Engine
+from tests.lab.faults import FOLDER, VARIABLE
 from tests.lab.node import ROOT
 from tests.lab.postgres import Cluster
 from tests.lab.roles import Roles, create_database, create_roles
@@ -35,6 +36,7 @@ APP_PORT = 5000
 API = "/srv/payments/api"
 STORE = "/var/lib/payops-rollback"
 PLACES = Places("/etc/haproxy/payops-share.map", "/etc/haproxy/payops-receivers.map", 30)
+FAULTS = FOLDER / "sitecustomize.py"
 # As a pipeline connects: no question is ever asked, and a connection is kept for the next task.
 SSH = (
     "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
@@ -115,6 +117,14 @@ class Host:
     def start_sshd(self) -> None:
         self.run("/usr/sbin/sshd")
         ports.wait_for(22, self.address)
+
+    def break_at(self, fault: str | None) -> None:
+        """Arm every Python of this host with a fault (tests/faults/sitecustomize.py), or with none."""
+        path = self.run("python3", "-c", "import sysconfig; print(sysconfig.get_path('stdlib') + '/sitecustomize.py')").strip()
+        self.run("rm", "-f", path, "/tmp/fault")
+        if fault:
+            armed = FAULTS.read_text(encoding="utf-8").replace("import os\n", f"import os\n\nos.environ['{VARIABLE}'] = {fault!r}\n", 1)
+            self.write(path, armed)
 
     # -- seen from outside ---------------------------------------------------------------------------------------------
 
@@ -298,7 +308,9 @@ class Fleet:
             host.pm2("start", f"{API}/ecosystem.config.js")
             host.pm2("save")
             return
-        host.as_payments("sh", "-c", f"cd /srv/payments/fresh && for f in * ; do rm -rf {API}/$f && cp -a $f {API}/ ; done && rm -rf /srv/payments/fresh")
+        host.as_payments(
+            "sh", "-c", f"cd /srv/payments/fresh && for f in * ; do rm -rf {API}/$f && cp -a $f {API}/ ; done && rm -rf /srv/payments/fresh"
+        )
         host.pm2("reload", app.APP_NAME)
 
     def environment(self) -> dict[str, str | int]:

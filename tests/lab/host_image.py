@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 
@@ -47,7 +45,9 @@ def make(engine: Engine) -> str:
             (root / "usr/local" / program).chmod(0o755)
         images.libraries(node.bin, root, _files(base_tar=images.base_tar(PACKAGES)))
         shutil.copytree(pm2.bin.parents[2], root / "opt/pm2", symlinks=True)
-        images.build(engine, name, root, [f"FROM {base}", "COPY usr /usr", "COPY opt /opt", f"RUN {SET_UP}", 'CMD ["/usr/local/sbin/init"]'])
+        images.build(
+            engine, name, root, [f"FROM {base}", "COPY usr /usr", "COPY opt /opt", f"RUN {SET_UP}", 'CMD ["/usr/local/sbin/init"]']
+        )
     return name
 
 

@@ -139,7 +139,7 @@ class Scenario:
 
     def _start_paying(self) -> None:
         host, port = ("127.0.0.1", self.compose.port) if self.compose else (self.fleet.entrance.address, self.fleet.entrance.port)
-        argv = [sys.executable, "-m", "tests.client", "--host", host, "--port", str(port), "--folder", str(self.clients), "--rate", "10"]
+        argv = [sys.executable, "-m", "tests.client", "--host", host, "--port", str(port), "--folder", str(self.clients), "--rate", "6"]
         client = processes.start(argv, log=self.folder / "clients.log", cwd=ROOT, outlive=True)
         self.remember(clients=client.pid)
         ports.wait_until(lambda: len(self.payments()) > 0, "the first payment", 60, 0.2)

@@ -14,8 +14,10 @@ testinfra_hosts = ["ansible://proxy1"]
 
 
 def test_the_proxy_sends_nobody_to_the_ill_host(host: t.Any) -> None:
-    stat = "echo 'show stat' | sudo python3 -c \"import socket,sys; s=socket.socket(1); s.connect('/run/haproxy/admin.sock');" \
+    stat = (
+        "echo 'show stat' | sudo python3 -c \"import socket,sys; s=socket.socket(1); s.connect('/run/haproxy/admin.sock');"
         " s.sendall(sys.stdin.buffer.read()); print(b''.join(iter(lambda: s.recv(65536), b'')).decode())\""
+    )
 
     def down() -> bool:
         rows = [row.split(",") for row in host.check_output(stat).splitlines()]
