@@ -101,11 +101,7 @@ class Hosts(fleet.Fleet):
 
     def locks(self) -> list[str]:
         """Hosts on which a run holds the lock."""
-        return [
-            host.name
-            for host in self.hosts.values()
-            if host.run("sh", "-c", f"ls {fleet.STORE}/payments/.run/lock.json 2>/dev/null || :").strip()
-        ]
+        return [host.name for host in self.hosts.values() if host.succeeds("test", "-e", f"{fleet.STORE}/payments/.run/lock.json")]
 
 
 def five_hosts() -> t.Iterator[Hosts]:

@@ -22,7 +22,7 @@ def in_the_middle_of_its_flip(five: Hosts, name: str) -> t.Iterator[t.Callable[[
     host.break_at("pm2/flip/during=wait:/tmp/fault")
     process = five.start_play("rollback_full")
     try:
-        ports.wait_until(lambda: host.run("sh", "-c", "cat /tmp/fault 2>/dev/null || :").strip(), "the middle of the flip", 240, 0.3)
+        ports.wait_until(lambda: host.succeeds("test", "-s", "/tmp/fault"), "the middle of the flip", 240, 0.3)
         ports.wait_until(lambda: {five.hosts[each].version() for each in ("app1", "app3")} == {GOOD}, "the flip of the others", 120, 0.3)
         five.shown(f"in the middle of the flip of {name}")
         yield lambda: five.finish(process)

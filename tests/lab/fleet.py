@@ -61,16 +61,22 @@ class Host:
         self.groups = list(groups)
         self.address = address
         self.id = ""
+        self.code = 0
 
     def run(self, *argv: str, user: str = "root", check: bool = True, env: t.Mapping[str, str] | None = None) -> str:
         """A command in the container, not by ssh; what it printed."""
         client = self.engine.client()
         made = client.exec_create(self.id, list(argv), user=user, environment=dict(env or {}))
         told = client.exec_start(made["Id"]).decode(errors="replace")
-        code = client.exec_inspect(made["Id"])["ExitCode"]
-        if check and code != 0:
-            raise RuntimeError(f"{self.name}: {shlex.join(argv)} failed ({code}):\n{told}")
+        self.code = client.exec_inspect(made["Id"])["ExitCode"]
+        if check and self.code != 0:
+            raise RuntimeError(f"{self.name}: {shlex.join(argv)} failed ({self.code}):\n{told}")
         return str(told)
+
+    def succeeds(self, *argv: str) -> bool:
+        """For questions with a yes or no: what a command prints may get lost when the engine is busy, its exit code does not."""
+        self.run(*argv, check=False)
+        return self.code == 0
 
     def put(self, source: pathlib.Path, target: str, owner: tuple[int, int] = (0, 0)) -> None:
         """Copy a file or a folder there, at run time: what lies in an image cannot be exchanged by a rename."""
@@ -120,11 +126,12 @@ class Host:
 
     def break_at(self, fault: str | None) -> None:
         """Arm every Python of this host with a fault (tests/faults/sitecustomize.py), or with none."""
-        path = self.run("python3", "-c", "import sysconfig; print(sysconfig.get_path('stdlib') + '/sitecustomize.py')").strip()
-        self.run("rm", "-f", path, "/tmp/fault")
+        place = "$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')/sitecustomize.py"
+        self.run("sh", "-c", f"rm -f {place} /tmp/fault")
         if fault:
             armed = FAULTS.read_text(encoding="utf-8").replace("import os\n", f"import os\n\nos.environ['{VARIABLE}'] = {fault!r}\n", 1)
-            self.write(path, armed)
+            self.write("/etc/fault.py", armed)
+            self.run("sh", "-c", f"cp /etc/fault.py {place}")
 
     # -- seen from outside ---------------------------------------------------------------------------------------------
 
@@ -245,11 +252,12 @@ class Fleet:
         return self
 
     def _set_up_database(self, host: Host) -> None:
-        folder = host.run("sh", "-c", "echo /etc/postgresql/*/main").strip()
-        settings = "listen_addresses = '*'\nfsync = off\nmax_connections = 120\nshared_buffers = 32MB\n"
-        host.write(f"{folder}/conf.d/fleet.conf", settings)
-        host.run("sh", "-c", f"echo 'host all all 0.0.0.0/0 scram-sha-256' >> {folder}/pg_hba.conf; touch /var/lib/postgresql/fleet")
-        host.run("pg_ctlcluster", folder.split("/")[3], "main", "start")
+        host.write("/etc/fleet.conf", "listen_addresses = '*'\nfsync = off\nmax_connections = 120\nshared_buffers = 32MB\n")
+        lines = (
+            "cd /etc/postgresql/*/main && cp /etc/fleet.conf conf.d/ && echo 'host all all 0.0.0.0/0 scram-sha-256' >> pg_hba.conf",
+            'touch /var/lib/postgresql/fleet && pg_ctlcluster "$(ls /etc/postgresql)" main start',
+        )
+        host.run("sh", "-ec", "\n".join(lines))
         host.run("psql", "-qc", f"ALTER ROLE postgres PASSWORD '{self.password}'", user="postgres")
         ports.wait_for(5432, host.address)
         self.roles = create_roles(self.server, "payments", password=self.password)
@@ -298,9 +306,8 @@ class Fleet:
         shutil.rmtree(fresh)
 
     def _replace(self, host: Host, fresh: pathlib.Path) -> None:
-        user = (int(host.run("id", "-u", "payments")), int(host.run("id", "-g", "payments")))
-        host.put(fresh, "/srv/payments/fresh", user)
-        if host.run("sh", "-c", f"test -e {API} || echo new").strip():
+        host.put(fresh, "/srv/payments/fresh", host_image.PAYMENTS)
+        if not host.succeeds("test", "-e", API):
             host.as_payments("mv", "/srv/payments/fresh", API)
             host.as_payments("mkdir", f"{API}/uploads", f"{API}/logs")
             env = "".join(f"{key}={value}\n" for key, value in self.environment().items())

@@ -17,10 +17,11 @@ from tests.lab.node import cache_dir, find_node, install_pm2
 
 IMAGE = "payops-test/host"
 PACKAGES = ("haproxy", "openssh-server", "postgresql", "procps", "python3", "python3-psycopg2", "sudo")
+PAYMENTS = (1500, 1500)
 HERE = pathlib.Path(__file__).resolve().parent / "host"
 # Nobody logs in with a password. PM2 belongs to `payments`, the server to `postgres`; both share the store of the collection.
 SET_UP = (
-    "useradd -m -s /bin/bash -p '*' deploy && useradd -m -s /bin/bash payments && groupadd payops"
+    "useradd -m -s /bin/bash -p '*' deploy && useradd -u 1500 -m -s /bin/bash payments && groupadd payops"
     " && usermod -aG payops payments && usermod -aG payops postgres"
     " && echo 'deploy ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/deploy && chmod 440 /etc/sudoers.d/deploy"
     " && ln -s /opt/pm2/node_modules/.bin /opt/pm2/bin && install -d -o payments -g payments /srv/payments"
