@@ -10,7 +10,7 @@ SHELL := /bin/bash
 CORE ?= -
 VENV ?= .venv
 PYTEST_ARGS ?=
-TESTS ?= tests/unit tests/real tests/integration tests/packaging tests/e2e
+TESTS ?= tests/unit tests/real tests/integration tests/packaging tests/e2e tests/molecule
 export KEEP ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 help: ## This list

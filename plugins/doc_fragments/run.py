@@ -37,6 +37,32 @@ options:
       - Set it to more than the longest time this call may take.
     type: int
     default: 900
+  claim:
+    description:
+      - Only for an emergency. The module takes the lock of this host for O(run_id) itself before it acts, from whoever holds it, as
+        M(payops.rollback.rollback_run) with O(payops.rollback.rollback_run#module:evict=true) does, and so saves a call.
+      - Where the store is damaged, full or not to be written, the module does what it was told all the same. Nothing is
+        remembered of it then, no lock is held, and C(unrecorded) in the result says why.
+    type: dict
+    suboptions:
+      who:
+        description: The person, as in M(payops.rollback.rollback_run).
+        type: str
+        required: true
+      controller:
+        description: What runs the playbook, as M(payops.rollback.rollback_gate) says it.
+        type: dict
+        required: true
+      hosts:
+        description: All hosts of the run.
+        type: list
+        elements: str
+        required: true
+      components:
+        description: The components that the run touches.
+        type: list
+        elements: str
+        required: true
 """
 
     # For modules that only read.

@@ -44,6 +44,7 @@ class FilterModule:
             "plan_report": _report.plan_report,
             "misfits": _report.misfits,
             "notices": _report.notices,
+            "stops_sentence": _report.stops_sentence,
             "lost_hosts": _report.lost_hosts,
             "failed_sentence": _report.failed_sentence,
             "health": _verdict.health,

@@ -11,6 +11,7 @@ import typing as t
 
 from ansible.module_utils.common.text.converters import to_text
 
+from ansible_collections.payops.rollback.plugins.module_utils._claim import claim, without_store
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 from ansible_collections.payops.rollback.plugins.module_utils._store import refusal, shared_group
@@ -39,6 +40,15 @@ def run_argument_spec() -> dict[str, t.Any]:
         "system": {"type": "str", "required": True},
         "run_id": {"type": "str"},
         "lease": {"type": "int", "default": 900},
+        "claim": {
+            "type": "dict",
+            "options": {
+                "who": {"type": "str", "required": True},
+                "controller": {"type": "dict", "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "components": {"type": "list", "elements": "str", "required": True},
+            },
+        },
     }
 
 
@@ -48,6 +58,8 @@ def paths_of(module: AnsibleModule) -> Paths:
 
 def run_of(module: AnsibleModule, component: str, steps: t.Sequence[str], acting: bool = True) -> Run:
     """The run that ``module`` takes part in. In check mode it neither locks nor writes."""
+    if module.params["claim"] and module.params["run_id"] and acting and not module.check_mode:
+        claim(paths_of(module), module.params["run_id"], module.params["claim"], module.params["lease"])
     return Run(
         paths_of(module),
         component,
@@ -95,17 +107,30 @@ def cli_of(module: AnsibleModule) -> Cli:
 def execute(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> None:
     """Run ``action`` and exit. Its dict is the result; a RollbackError becomes the failure that people read."""
     try:
-        result = action(module)
+        result = _act(module, action)
     except RollbackError as exc:
         details = {"changed": False, **exc.details}
         details.pop("msg", None)
         module.fail_json(msg=str(exc), **details)
     except OSError as exc:
-        store = module.params.get("store")
-        if isinstance(exc, PermissionError) and store and str(exc.filename).startswith(store):
-            module.fail_json(msg=refusal(store, str(exc.filename), module.params.get("store_group") or shared_group(store)))
-        module.fail_json(
-            msg=f"The operating system refused: {exc}. Check free space, owner and mode of that path, then run the same command again."
-        )
+        module.fail_json(msg=_refused(module, exc))
     else:
         module.exit_json(**result)
+
+
+def _act(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> dict[str, t.Any]:
+    try:
+        return action(module)
+    except (RollbackError, OSError) as exc:
+        why = str(exc) if isinstance(exc, RollbackError) else _refused(module, exc)
+        if not without_store(module.params, exc) or module.check_mode:
+            raise
+    return {**action(module), "unrecorded": why}
+
+
+def _refused(module: AnsibleModule, exc: OSError) -> str:
+    """What a person reads when the operating system refused something."""
+    store = module.params.get("store")
+    if isinstance(exc, PermissionError) and store and str(exc.filename).startswith(store):
+        return refusal(store, str(exc.filename), module.params.get("store_group") or shared_group(store))
+    return f"The operating system refused: {exc}. Check free space, owner and mode of that path, then run the same command again."

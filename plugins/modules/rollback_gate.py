@@ -17,7 +17,7 @@ description:
     words that a playbook around ours sets (they count only as extra variables; those of an inventory are named in RV(warnings)),
     a C(--limit) to a part of the system, a point that is unknown or incomplete, and a lock that somebody alive holds.
     Each refusal says what was found, what was expected and what to type next.
-  - It needs the result of M(payops.rollback.rollback_run_info) on every host, registered as C(transaction_info).
+  - It needs the result of M(payops.rollback.rollback_run_info) on every host, registered as C(transaction_info). An emergency does without.
 extends_documentation_fragment:
   - payops.rollback.attributes
   - payops.rollback.attributes.actiongroup

@@ -74,6 +74,19 @@ def not_stopped(found: Answers) -> dict[str, dict[str, str]]:
     return running
 
 
+def stops_sentence(hostvars: t.Mapping[str, t.Any], host: str, components: t.Sequence[str]) -> str:
+    """What an emergency did not stop on a host, or could not write down there; empty where all is as it should be."""
+    found = answers(hostvars, [host], components)
+    texts = [f"{name} on {host} is NOT STOPPED: {why}" for name, why in not_stopped(found).get(host, {}).items()]
+    for name, results in found.get(host, {}).items():
+        why = (results.get("stop") or {}).get("unrecorded")
+        if why:
+            texts.append(
+                f"{name} on {host} is stopped, but this could not be written down there, and nobody holds the lock of that host: {why}"
+            )
+    return " ".join(texts)
+
+
 def run_report(
     hostvars: t.Mapping[str, t.Any],
     gate: t.Mapping[str, t.Any],
@@ -110,6 +123,10 @@ def run_report(
     for host, names in running.items():
         for name, why in names.items():
             report["hosts"][host][name]["did"] = f"NOT STOPPED: {why}"
+    for host, parts in found.items():
+        for name, results in parts.items():
+            if (results.get("stop") or {}).get("unrecorded"):
+                report["hosts"][host][name]["did"] = f"stopped, not written down: {results['stop']['unrecorded']}"
     if intent == "verify":
         verdict = health(hostvars, gate["hosts"], components or gate["components"], "verify")
         report["outcome"] = {True: "healthy", False: "sick", None: "unchecked"}[verdict["healthy"]]

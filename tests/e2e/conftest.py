@@ -13,11 +13,18 @@ import typing as t
 import pytest
 
 from tests.e2e.harness import NEXT, World, make_world
+from tests.e2e.hosts import Hosts, five_hosts
 
 
 @pytest.fixture(scope="session")
 def the_world() -> t.Iterator[World]:
     yield from make_world("app1")
+
+
+@pytest.fixture(scope="session")
+def five() -> t.Iterator[Hosts]:
+    """Proxy, three application hosts and database, reached by ssh; a test leaves 1.1.0 everywhere."""
+    yield from five_hosts()
 
 
 @pytest.fixture
@@ -48,6 +55,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A failing test shows the end of what was played last."""
     outcome: t.Any = yield
     report = outcome.get_result()
-    the_world = getattr(item, "funcargs", {}).get("world") or getattr(item, "funcargs", {}).get("deployed")
+    given = getattr(item, "funcargs", {})
+    the_world = given.get("world") or given.get("deployed") or given.get("five")
     if report.when == "call" and report.failed and the_world is not None and the_world.last is not None:
         report.sections.append((f"last played (exit code {the_world.last.rc})", the_world.last.text[-8000:]))

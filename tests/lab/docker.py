@@ -37,13 +37,15 @@ def unusable() -> str:
 class Engine:
     """``more`` are further words for dockerd, for example to listen on a port with TLS.
 
+    With ``outlive`` it goes on after this process has ended; whoever says its ``root`` has it again, and may end it.
     Only with ``containers`` it is made to run them: networks of its own, ports that are published by docker-proxy alone, and
     the storage driver that it likes best. It changes no rule of the machine's packet filter, so several do not disturb each other.
     """
 
-    def __init__(self, *more: str, containers: bool = False) -> None:
+    def __init__(self, *more: str, containers: bool = False, outlive: bool = False, root: pathlib.Path | None = None) -> None:
         # short: a socket's path has at most 107 characters
-        self.root = pathlib.Path(tempfile.mkdtemp(prefix="payops-engine-", dir="/tmp"))
+        self.root = root or pathlib.Path(tempfile.mkdtemp(prefix="payops-engine-", dir="/tmp"))
+        self.outlive = outlive
         self.socket = self.root / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.log = self.root / "log"
@@ -70,7 +72,7 @@ class Engine:
             argv += ["--storage-driver=vfs"]  # needs nothing of the kernel and of the filesystem below, and the images are tiny
         (self.root / "daemon.json").write_text("{}\n", encoding="utf-8")
         env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.root)}
-        self._process = processes.start(argv, log=self.log, env=env, cwd=self.root)
+        self._process = processes.start(argv, log=self.log, env=env, cwd=self.root, outlive=self.outlive)
         try:
             ports.wait_until(self._answers, "dockerd", 60)
         except TimeoutError:
@@ -83,6 +85,9 @@ class Engine:
             return bool(self.client().ping())
         except Exception:
             return False
+
+    def _lives(self) -> bool:
+        return processes.alive(self._process) if isinstance(self._process, int) else self._process.poll() is None
 
     def client(self) -> t.Any:
         """The SDK's low-level client, for looking from outside."""
@@ -101,14 +106,16 @@ class Engine:
                 self.client().remove_network(each["Id"])
 
     def stop(self) -> None:
-        if self.containers and self._process is not None and self._process.poll() is None:
+        if self._process is None and (self.root / "pid").exists():  # another process has started it
+            self._process = int((self.root / "pid").read_text(encoding="ascii"))
+        if self.containers and self._process is not None and self._lives():
             with contextlib.suppress(Exception):
                 self.clear()
         if self._client is not None:
             self._client.close()
             self._client = None
         if self._process is not None:
-            own = processes.descendants(self._process.pid)  # its containerd
+            own = processes.descendants(getattr(self._process, "pid", self._process))  # its containerd
             processes.stop(self._process, timeout=30)
             for pid in processes.wait_gone(own, 10):
                 processes.stop(pid)

@@ -98,6 +98,16 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
+def libraries(program: pathlib.Path, root: pathlib.Path, there: t.Container[str]) -> None:
+    """Copy what a program of this machine is linked with to ``root``, but for what is ``there`` already."""
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, timeout=20, check=False).stdout
+    for library in re.findall(r"=> (/\S+)", listed):
+        if library not in there and f"/usr{library}" not in there:
+            target = root / ("usr" + library if library.startswith("/lib") else library[1:])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(os.path.realpath(library), target)
+
+
 def node(engine: Engine) -> str:
     """The small system with this machine's Node in it; the image's name."""
     found = find_node()
@@ -112,12 +122,7 @@ def node(engine: Engine) -> str:
         (root / "usr/local/bin").mkdir(parents=True)
         shutil.copyfile(found.bin.resolve(), root / "usr/local/bin/node")
         (root / "usr/local/bin/node").chmod(0o755)
-        listed = subprocess.run(["ldd", str(found.bin)], capture_output=True, text=True, timeout=20, check=False).stdout
-        for library in re.findall(r"=> (/\S+)", listed):
-            if library not in there and f"/usr{library}" not in there:
-                target = root / ("usr" + library if library.startswith("/lib") else library[1:])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(os.path.realpath(library), target)
+        libraries(found.bin, root, there)
         build(engine, name, root, [f"FROM {base_name}", "COPY usr /usr"])
     return name
 
