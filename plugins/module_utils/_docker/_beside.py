@@ -30,7 +30,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._compose i
 from ansible_collections.payops.rollback.plugins.module_utils._docker._judge import Demand, await_containers
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import kept_tag, parse_tag
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, named
-from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import secure
+from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import first_answer, secure
 from ansible_collections.payops.rollback.plugins.module_utils._docker._way import SUFFIX, Way, published
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, write_atomic
@@ -97,15 +97,17 @@ def _ports(stack: Stack) -> dict[int, int]:
 
 
 def _judge(stack: Stack, to: Record, spec: Spec, project: str, images: dict[str, str], ports: t.Mapping[int, int]) -> float:
-    """By its containers and by the probes, asked at its own ports; the seconds until it was healthy."""
+    """As a switch is judged, with the probes asked at its own ports; the seconds until it answered them."""
     settings = stack.settings
     began = time.monotonic()
     demand = Demand(project, images, settings.stable_seconds, settings.wait_seconds)
     restarts: dict[str, int] = {}
     await_containers(stack.containers, demand._replace(stable=0.0, healthy=False), restarts)
-    await_probes(at_ports(stack, to, spec, ports), settings.successes, settings.wait_seconds, settings.interval, f"{project} at {named(to)}")
+    probes, what = at_ports(stack, to, spec, ports), f"{project} at {named(to)}"
+    first_answer(stack, probes, demand, restarts, what, True)
     took = time.monotonic() - began
     await_containers(stack.containers, demand, restarts)
+    await_probes(probes, settings.successes, settings.wait_seconds, settings.interval, what)
     return round(took, 3)
 
 

@@ -156,7 +156,7 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     restarts: dict[str, int] = {}
     with stack.run.step("serve") as learnt:
         await_containers(stack.containers, demand._replace(stable=0.0, healthy=False), restarts)
-        learnt["first_answer"] = _first_answer(stack, probes, demand, restarts, what, judge) if differing else since
+        learnt["first_answer"] = first_answer(stack, probes, demand, restarts, what, judge) if differing else since
     with stack.run.step("verdict") as learnt:
         await_containers(stack.containers, demand, restarts)
         wait = settings.wait_seconds if judge else min(settings.wait_seconds, BRIEFLY)
@@ -171,7 +171,7 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     stack.actions.append(f"{what} runs, {f'but is not healthy: {ill}' if ill else 'verified' if probes else 'by its containers'}")
 
 
-def _first_answer(
+def first_answer(
     stack: Stack, probes: t.Sequence[dict[str, t.Any]], demand: Demand, restarts: dict[str, int], what: str, judge: bool
 ) -> str:
     """When the release first answered its probes; without probes, when its containers ran. One that ends again is not waited for."""
