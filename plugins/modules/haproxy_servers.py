@@ -159,7 +159,7 @@ options:
     default: ""
   ports:
     description:
-      - With O(state=routed) and instead of O(address), which port of the same host to use instead of which, for example V({"5000": 5001}).
+      - With O(state=routed) and instead of O(address), which port of the same host to use instead of which. The keys are the ports until now.
       - So one call is right for servers that HAProxy reaches at several addresses. Something must listen there.
     type: dict
     default: {}

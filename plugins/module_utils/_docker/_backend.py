@@ -263,7 +263,12 @@ class Backend:
         way = _way.way_of(stack, scene, record, held=bool(state.get("hold") or _hold.responders(stack)))
         if not way.open:
             against = list(way.against) or ["proxied_ports names no port at which a proxy reaches the services"]
-            return {"changed": False, "needed": False, "against": against, "msg": f"no second project of {scene.project}: {'; '.join(against)}"}
+            return {
+                "changed": False,
+                "needed": False,
+                "against": against,
+                "msg": f"no second project of {scene.project}: {'; '.join(against)}",
+            }
         stack.notes += way.notes
         if _way.serving(stack):
             return {"changed": False, "needed": True, "msg": f"{state['beside']['project']} serves already"}

@@ -119,7 +119,9 @@ def at_ports(stack: Stack, to: Record, spec: Spec, ports: t.Mapping[int, int]) -
     probes = expecting(stack.settings.probes, stack.settings.version_path, to.get("app_version"))
     found = []
     for old, new in ports.items():
-        told = [each for service in spec["services"].values() for each in service.get("ports") or [] if str(each.get("published")) == str(new)]
+        told = [
+            each for service in spec["services"].values() for each in service.get("ports") or [] if str(each.get("published")) == str(new)
+        ]
         host = next((each["host_ip"] for each in told if each.get("host_ip") not in (None, "", "0.0.0.0", "::")), "127.0.0.1")
         found += aimed(probes, old, new, host)
     return found

@@ -123,7 +123,9 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     scene = stack.look()
     probes = expecting(settings.probes, settings.version_path, to.get("app_version"))
     if serving(stack):  # what a probe hears through the proxy is the second project
-        probes += [{"name": f"port {port}", "type": "tcp", "host": host or "127.0.0.1", "port": port} for host, port in stack.addresses(scene)]
+        probes += [
+            {"name": f"port {port}", "type": "tcp", "host": host or "127.0.0.1", "port": port} for host, port in stack.addresses(scene)
+        ]
     what = f"{stack.name} at {named(to)}"
     with stack.run.step("secure") as learnt:
         running = {each.service: each.image for each in scene.containers}

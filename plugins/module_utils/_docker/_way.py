@@ -78,7 +78,9 @@ def way_of(stack: Stack, scene: Scene, to: Record, held: bool = False) -> Way:
         against += [f"service {name} {text}" for text in _single(listed[name])]
         other = [str(port) for port in published(listed[name]) if port not in ports]
         if other:
-            notes.append(f"Port {', '.join(other)} of service {name} is not reached by the proxy: nobody is served there while it is recreated.")
+            notes.append(
+                f"Port {', '.join(other)} of service {name} is not reached by the proxy: nobody is served there while it is recreated."
+            )
     environments = {name: ((described.get("services") or {}).get(name) or {}).get("environment") or {} for name in front}
     return Way(tuple(sorted(set(front))), tuple(dict.fromkeys(against)), tuple(notes), spec, environments)
 
@@ -98,8 +100,12 @@ def _with_its_files(stack: Stack, scene: Scene, files: FileSet) -> Spec:
                 write_atomic(path, data, 0o600)
             elif stack.files.read().get(name) != data:
                 raise RollbackError(f"{stack.files.path(name)}, outside of the project's folder, was another file then")
-        own = Compose(stack.compose.cli, stack.compose.program, stack.compose.connection, folder, stack.compose.scratch, stack.compose.group)
-        inside = [[os.path.join(folder, name) for name in names] for names in (stack.files.compose_files(files), stack.files.interpolated(files))]
+        own = Compose(
+            stack.compose.cli, stack.compose.program, stack.compose.connection, folder, stack.compose.scratch, stack.compose.group
+        )
+        inside = [
+            [os.path.join(folder, name) for name in names] for names in (stack.files.compose_files(files), stack.files.interpolated(files))
+        ]
         return own.config(scene.project, *inside)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

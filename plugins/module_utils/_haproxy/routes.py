@@ -45,7 +45,9 @@ def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Serv
     _answers(sorted(set(needed.values())))
     if needed:
         leaving.update({key: _place(servers[key]) for key in needed})
-        known = {key: {"address": homes[key][0], "port": homes[key][1]} for key in needed if key not in routes and wanted[key] != homes[key]}
+        known = {
+            key: {"address": homes[key][0], "port": homes[key][1]} for key in needed if key not in routes and wanted[key] != homes[key]
+        }
         with traffic.run.step("remember", routes=known, leaving={key: list(place) for key, place in leaving.items()}):
             traffic.write_state(routes={**routes, **known}, leaving=leaving)
         with traffic.run.step("route", servers={key: f"{place[0]}:{place[1]}" for key, place in needed.items()}):

@@ -45,7 +45,16 @@ def test_nobody_notices(rig: ProxiedRig) -> None:
 
 
 # Steps of the whole way, those of the proxy too; one of them in every run, the others with FULL=1.
-PLACES = ["docker/beside", "haproxy/remember", "haproxy/route", "haproxy/wait", "docker/tag", "docker/recreate", "docker/verdict", "docker/save"]
+PLACES = [
+    "docker/beside",
+    "haproxy/remember",
+    "haproxy/route",
+    "haproxy/wait",
+    "docker/tag",
+    "docker/recreate",
+    "docker/verdict",
+    "docker/save",
+]
 PLACES += ["haproxy/forget", "docker/alone"]
 KILLED = [
     pytest.param(place, phase, way, id=f"{way}-{place.replace('/', '-')}-{phase}", marks=[] if case == PLAYED else [pytest.mark.full])

@@ -64,7 +64,9 @@ def test_what_can_be_there_once_only(change: dict[str, t.Any], words: str) -> No
 
 
 def test_the_others_count_too() -> None:
-    assert "service worker has the volume spool" in way({"api": API, "worker": {"volumes": [{"type": "volume", "source": "spool"}]}}).against
+    assert (
+        "service worker has the volume spool" in way({"api": API, "worker": {"volumes": [{"type": "volume", "source": "spool"}]}}).against
+    )
     assert "belongs to service web, which is not rolled back" in " ".join(way({"web": API, "api": {"image": "shop/api"}}).against)
     assert way({"api": API}, held=True).against == way({"api": API}, alive=False).against
     assert "which is not ours" in " ".join(way({"api": API}, strange=True).against)
