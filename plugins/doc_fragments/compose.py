@@ -111,6 +111,11 @@ options:
     type: list
     elements: int
     default: []
+  proxied_against:
+    description: Why the proxy cannot send everybody elsewhere, for the plan. With anything in it no second project is started.
+    type: list
+    elements: str
+    default: []
   next_ports:
     description:
       - The ports of the second project, one for each of O(proxied_ports) in rising order. The proxy must be allowed to reach them.

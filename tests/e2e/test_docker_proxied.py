@@ -172,7 +172,7 @@ def test_customers_notice_nothing_of_an_application_that_goes_back(world: Compos
         world.as_the_team_knows_it(NEXT)
     report = world.clients_report()
     print(f"application: {report['acknowledged']} payments, {report['failed']} failed")
-    assert report["acknowledged"] > 100 and report["failed"] == 0, report
+    assert report["acknowledged"] > 100 and report["failed"] == 0, (world.clients / "failures.jsonl").read_text(encoding="utf-8")
 
 
 def test_no_payment_is_lost_when_the_database_goes_back_too(world: Composed) -> None:

@@ -56,6 +56,7 @@ class Settings(t.NamedTuple):
     wait_seconds: float = 60.0
     drain_seconds: float = 10.0
     proxied_ports: tuple[int, ...] = ()
+    proxied_against: tuple[str, ...] = ()
     next_ports: tuple[int, ...] = ()
 
 

@@ -50,7 +50,7 @@ def way_of(stack: Stack, scene: Scene, to: Record, held: bool = False) -> Way:
         return Way()
     if held or not scene.alive:
         return Way(against=("nobody is served now, so nobody has to be sent elsewhere",))
-    against: list[str] = []
+    against = list(stack.settings.proxied_against)
     spec, described = scene.spec, scene.spec
     if not stack.has_config(to, scene) and stack.files.has(str(to["set"])):  # before it is staged, what is there has to do for the plan
         try:

@@ -35,16 +35,24 @@ def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Serv
     """The servers at ``address``, at ``ports`` of their own host, or where they were before."""
     routes = traffic.state().get("routes") or {}
     homes = {key: _home(key, routes, servers) for key in keys}
-    told = {"places": {key: {"address": home[0], "port": home[1], "state": servers[key].state} for key, home in homes.items()}}
+    told = {
+        "places": {
+            key: {"address": home[0], "port": home[1], "state": servers[key].state, "against": _against(traffic.runtime, servers[key], home)}
+            for key, home in homes.items()
+        }
+    }
     wanted = _wanted(traffic, homes, routes)
-    needed = {key: place for key, place in wanted.items() if (servers[key].address, servers[key].port) != place}
     leaving: dict[str, Place] = {key: (str(place[0]), int(place[1])) for key, place in (traffic.state().get("leaving") or {}).items()}
+    # A health check that names the server's port goes where the server goes; HAProxy itself leaves it behind.
+    checked = {key: {homes[key][1], servers[key].port, leaving.get(key, homes[key])[1]} for key in keys}
+    checks = {key: place[1] for key, place in wanted.items() if servers[key].check_port in checked[key] - {place[1]}}
+    needed = {key: place for key, place in wanted.items() if key in checks or (servers[key].address, servers[key].port) != place}
     traffic.actions += [f"{key} to {place[0]}:{place[1]}, not {servers[key].place}" for key, place in needed.items()]
     if traffic.check:
         return told
     _answers(sorted(set(needed.values())))
     if needed:
-        leaving.update({key: _place(servers[key]) for key in needed})
+        leaving.update({key: _place(servers[key]) for key in needed if _place(servers[key]) != wanted[key]})
         known = {
             key: {"address": homes[key][0], "port": homes[key][1]} for key in needed if key not in routes and wanted[key] != homes[key]
         }
@@ -53,7 +61,9 @@ def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Serv
         with traffic.run.step("route", servers={key: f"{place[0]}:{place[1]}" for key, place in needed.items()}):
             for key, place in needed.items():
                 traffic.runtime.tell(f"set server {key} addr {place[0]} port {place[1]}")
-            _expect(traffic.runtime, needed)
+                if key in checks:
+                    traffic.runtime.tell(f"set server {key} check-port {checks[key]}")
+            _expect(traffic.runtime, needed, checks)
         with traffic.run.step("verify", servers=sorted(needed)):
             found = traffic.runtime.servers()
             traffic.await_up([key for key in needed if found[key].usable])
@@ -99,11 +109,25 @@ def _wanted(traffic: Traffic, homes: t.Mapping[str, Place], routes: t.Mapping[st
     return {key: (home[0], ports[home[1]]) for key, home in homes.items()}
 
 
-def _expect(runtime: Runtime, wanted: t.Mapping[str, Place]) -> None:
+def _expect(runtime: Runtime, wanted: t.Mapping[str, Place], checks: t.Mapping[str, int] | None = None) -> None:
     found = runtime.servers()
     wrong = [f"{key} is at {found[key].place}" for key, place in wanted.items() if (found[key].address, found[key].port) != place]
+    wrong += [f"{key} is checked at {found[key].check_port}" for key, port in (checks or {}).items() if found[key].check_port != port]
     if wrong:
         raise RollbackError(f"HAProxy does not do what it was told: {'; '.join(wrong)}.", changed=True)
+
+
+def _against(runtime: Runtime, server: Server, home: Place) -> str | None:
+    """Why nobody should be sent elsewhere in order to stop what is there; None if nothing stands against it."""
+    if server.check_address != "-" or server.check_port not in (0, home[1], server.port):
+        return f"HAProxy checks the health of {server.key} at another address or port than its own"
+    if ":" in home[0] or not _has_ipv6():
+        return f"HAProxy cannot be made to close its connections to {server.key}: that takes an IPv4 address, and a kernel that knows IPv6"
+    try:
+        _process(runtime)
+    except RollbackError as exc:
+        return str(exc).partition(". ")[0]
+    return None
 
 
 # -- leaving a place ------------------------------------------------------------------------------------------------------

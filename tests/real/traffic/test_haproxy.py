@@ -191,11 +191,12 @@ def test_nobody_is_left_at_the_old_address(rig: Rig) -> None:
     try:
         ports.wait_until(lambda: len(answers) > 200, "busy customers")
         here = rig.echoes["app1"].port
+        rig.proxy.ask(f"set server payments/app1 check-port {here}")  # as "check port" in haproxy.cfg
         rig.ok("routed", "app1", ports={str(here): green.port})
         rig.echoes["app1"].stop()  # nobody notices
         seen = len(answers)
         ports.wait_until(lambda: len(answers) > seen + 200, "busy customers")
-        assert set(answers[seen:]) == {"green", "app2", "app3"}
+        assert set(answers[seen:]) == {"green", "app2", "app3"} and rig.proxy.usable() == ["app1", "app2", "app3"]
         rig.echoes["app1"].start()
         rig.ok("routed", "app1")
         green.stop()

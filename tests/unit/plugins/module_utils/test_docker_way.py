@@ -25,7 +25,7 @@ TO = {"images": {"api": "sha256:1", "worker": "sha256:2"}, "set": "same"}
 
 def way(services: dict[str, t.Any], ports: tuple[int, ...] = (5000,), held: bool = False, alive: bool = True, strange: bool = False) -> Way:
     stack: t.Any = SimpleNamespace(
-        settings=SimpleNamespace(proxied_ports=ports),
+        settings=SimpleNamespace(proxied_ports=ports, proxied_against=()),
         has_config=lambda to, scene: True,
         state=dict,
         containers=SimpleNamespace(of_project=lambda name: ["somebody's"] if strange and name == "shop-next" else []),
