@@ -262,7 +262,7 @@ snippet:
 places:
   description:
     - Where each of the servers is when it is not routed elsewhere, and its state.
-    - In RV(places.against), why nobody should be sent elsewhere in order to stop what is there, if anything stands against it.
+    - With C(against), why nobody should be sent elsewhere in order to stop what is there, if anything stands against it.
   returned: with O(state=routed)
   type: dict
 sessions:

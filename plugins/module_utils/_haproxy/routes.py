@@ -37,7 +37,12 @@ def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Serv
     homes = {key: _home(key, routes, servers) for key in keys}
     told = {
         "places": {
-            key: {"address": home[0], "port": home[1], "state": servers[key].state, "against": _against(traffic.runtime, servers[key], home)}
+            key: {
+                "address": home[0],
+                "port": home[1],
+                "state": servers[key].state,
+                "against": _against(traffic.runtime, servers[key], home),
+            }
             for key, home in homes.items()
         }
     }
