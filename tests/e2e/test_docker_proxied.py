@@ -158,13 +158,13 @@ def world() -> t.Iterator[Composed]:
 def test_customers_notice_nothing_of_an_application_that_goes_back(world: Composed) -> None:
     world.play("backup", version="v1").ok()
     world.deploy(1, NEXT)
-    with world.paying(30):
+    with world.paying(10):
         with world.stopped_at("docker/recreate/during", "rollback_application", version="v1") as stopped:
             planned = " ".join(stopped.text().split())
             assert "beside it as kejayangu-next" in planned and "nobody is served" not in planned
-            world.await_payments(20)  # the second project takes them
+            world.await_payments(10)  # the second project takes them
             stopped.kill()
-        world.await_payments(20)
+        world.await_payments(10)
         gone_on = world.play("rollback_application", version="v1").ok()
         assert gone_on.outcome == "DONE", gone_on.text
         world.as_the_team_knows_it(GOOD)
@@ -177,12 +177,12 @@ def test_customers_notice_nothing_of_an_application_that_goes_back(world: Compos
 
 def test_no_payment_is_lost_when_the_database_goes_back_too(world: Composed) -> None:
     world.deploy(1, NEXT, NOTE)
-    with world.paying(20):
-        world.await_payments(20)
+    with world.paying(10):
+        world.await_payments(10)
         done = world.play("rollback_full", version="v1").ok()
         assert done.outcome == "DONE" and "answer 503 with Retry-After" in done.flat
         assert "beside it as" not in done.flat and "nobody is served" not in done.flat, "what a hold makes untrue"
         world.as_the_team_knows_it(GOOD)
-        world.await_payments(20)
+        world.await_payments(10)
     assert world.versions() == {"db1": GOOD, "app1": GOOD}
     world.all_at(GOOD)
