@@ -56,7 +56,8 @@ class Composed(World):
         self.app.port = ports.free_port()
         self.app.api.mkdir()
         login = cluster.url(DATABASE, **roles.app.login()).replace(f"127.0.0.1:{cluster.port}", f"%2Frun%2Fpostgresql:{cluster.port}")
-        app.write_env(self.app.api, {"DATABASE_URL": login, "FEATURE": "one"})
+        # On a busy machine a second is too short for a new container's first connections; the API would say 503 itself.
+        app.write_env(self.app.api, {"DATABASE_URL": login, "CONNECT_TIMEOUT_MS": 8000})
         text = COMPOSE.format(image=IMAGE, port=self.app.port, sockets=cluster.socket_dir)
         (self.app.api / "docker-compose.yml").write_text(text, encoding="utf-8")
         self.deploy(1)
