@@ -104,4 +104,23 @@ options:
     description: For how many seconds a container that is held may go on answering the requests that it has, after SIGTERM.
     type: float
     default: 10.0
+  proxied_ports:
+    description:
+      - The ports of this host at which a proxy reaches the services now. With them a second project can serve while the services change
+        (O(state=beside)), and the plan of O(state=staged) says whether it will.
+    type: list
+    elements: int
+    default: []
+  proxied_against:
+    description: Why the proxy cannot send everybody elsewhere, for the plan. With anything in it no second project is started.
+    type: list
+    elements: str
+    default: []
+  next_ports:
+    description:
+      - The ports of the second project, one for each of O(proxied_ports) in rising order. The proxy must be allowed to reach them.
+      - Free ones if not given.
+    type: list
+    elements: int
+    default: []
 """

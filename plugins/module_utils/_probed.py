@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import typing as t
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
-from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
+from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, retarget, run_probes
 
 HOLD_HEADER = "X-Payops-Hold"  # what every responder of ours answers with while it holds a port
 
@@ -43,6 +45,29 @@ def expecting(probes: t.Sequence[dict[str, t.Any]], version_path: str | None, ap
                 told[number] = {**probe, "expect_json": [*(probe.get("expect_json") or []), wanted]}
                 break
     return told
+
+
+def spare_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def aimed(probes: t.Sequence[dict[str, t.Any]], port: int, spare: int, host: str = "127.0.0.1") -> list[dict[str, t.Any]]:
+    """The probes that ask the application itself, at its spare port; those for a proxy or a database say nothing about it here."""
+    moved = []
+    for probe in probes:
+        kind = probe.get("type") or "http"
+        asked = _port_of(probe["url"]) if kind == "http" and probe.get("url") else probe.get("port")
+        if kind in ("http", "tcp") and asked == port:
+            named = {**probe, "name": f"{probe.get('name') or kind} (spare port)"}
+            moved += retarget([named], spare)
+    return moved or [{"name": "port", "type": "tcp", "host": host, "port": spare}]
+
+
+def _port_of(url: str) -> int | None:
+    found = urllib.parse.urlsplit(url)
+    return found.port or {"http": 80, "https": 443}.get(found.scheme)
 
 
 def await_probes(probes: t.Sequence[dict[str, t.Any]], successes: int, wait: float, interval: float, what: str) -> dict[str, t.Any] | None:

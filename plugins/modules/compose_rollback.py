@@ -17,6 +17,10 @@ description:
   - The image that is left gets a tag of its own, so that clearing away nameless images does not take the way back. So do the images of points.
   - It never believes an exit code of compose. A release runs if its containers have the recorded images, stay up without a restart, their
     own health checks pass, and all probes succeed.
+  - Behind a proxy the services can change without a failed request. O(state=beside) starts what is to come as a second project on other
+    ports and judges it there, M(payops.rollback.haproxy_servers) sends everybody to it and waits until nobody is left, O(state=live) or
+    O(state=previous) changes the services that nobody asks any more, the proxy sends everybody back, and O(state=alone) removes the
+    second project. So the project that the team knows keeps its name and its ports. The role C(rollback_docker) does all of that.
   - A call that was killed anywhere is finished by the same call, or taken back with O(state=previous).
   - The program of compose is called by this module itself and dies with it. So a run that an emergency has replaced starts no container
     any more, which C(community.docker.docker_compose_v2) could not promise.
@@ -39,7 +43,7 @@ attributes:
 options:
   undo_run:
     description:
-      - The runs whose switch O(state=previous) takes back, when those are others than O(run_id).
+      - The runs whose switch O(state=previous) takes back (or O(state=beside) prepares to take back), when those are others than O(run_id).
       - If none of them made the last switch, no switch is taken back; only a hold is ended.
     type: list
     elements: str
@@ -48,14 +52,18 @@ options:
       - V(archived) means that the point holds which images the services run now, and their files.
       - V(staged) means that every image of the point is on the host and compose can read the files of the point. An image that is missing is
         loaded from the point, or pulled by its digest.
+      - V(beside) means that a second project runs the images of the point, or with no O(version) those that O(state=previous) goes to, on
+        other ports and healthy. It is called as the first one with C(-next). With services that cannot run twice nothing is started, and the
+        result says why.
       - V(held) means that the services are stopped, and a responder answers every request on their published ports with 503 and C(Retry-After).
       - V(live) means that the services run the images of the point. It ends a hold, and stages first if needed.
       - V(previous) means that the services run what the last switch replaced, or what an unfinished switch was leaving.
+      - V(alone) means that there is no second project.
       - V(started) means that the services run the images that they have now. It ends a hold or a stop.
       - V(stopped) means that the services are stopped, and nobody answers. They stay stopped when the engine or the host starts again.
       - V(complete) means that kept tags of images that neither run nor belong to a point are removed. There is no way back to those then.
     type: str
-    choices: [archived, staged, held, live, previous, started, stopped, complete]
+    choices: [archived, staged, beside, held, live, previous, alone, started, stopped, complete]
     required: true
   probes:
     description:
@@ -67,8 +75,12 @@ requirements:
 notes:
   - Run it as a user that may use the engine, and may write O(project_dir).
   - The environment files are part of the point, in files that only their owner can read.
-  - While the services have fixed host ports, customers are not served from the moment in which the old container goes until the new one
-    answers. The plan says so, with the time that the last switch took.
+  - While the services have fixed host ports and no second project serves, customers are not served from the moment in which the old
+    container goes until the new one answers. The plan says so, with the reason and the time that the last switch took.
+  - The second project joins the networks of the first one under another name, so services that call each other within the project do not
+    find it. Only what comes through the proxy does. It has neither volumes nor names of containers of its own choice, and databases never
+    get one.
+  - Both releases run at the same time for a moment, so they must be able to; services without a port that the proxy reaches never do.
 seealso:
   - module: payops.rollback.image_retag
   - module: payops.rollback.health_probe
@@ -165,6 +177,20 @@ containers:
   returned: success
   type: list
   elements: dict
+beside:
+  description: The second project while there may be one, with its services and which of its ports stands for which.
+  returned: success
+  type: dict
+  sample: {"project": "kejayangu-next", "version": "20231201_120000", "services": ["api-next"], "ports": {"5000": 5001}}
+needed:
+  description: Whether the services are going to change and the second project shall serve meanwhile.
+  returned: with state beside
+  type: bool
+against:
+  description: Why no second project can serve.
+  returned: with state beside, when none can
+  type: list
+  elements: str
 release:
   description: The release of O(version).
   returned: with O(version)
@@ -175,7 +201,7 @@ at_version:
   type: bool
 outage_ms:
   description: For how long nobody was served, from the begin of recreating until the release answered.
-  returned: when services were recreated without a hold
+  returned: when services were recreated without a hold and without a second project
   type: float
 removed:
   description: The tags that were removed.

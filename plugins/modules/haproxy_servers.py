@@ -42,7 +42,8 @@ options:
       - V(drained) means that O(servers) get nothing new and have no session left.
       - V(maint) means the same, and that they are out of rotation, for clients with a cookie, too.
       - V(ready) means that O(servers) are in rotation with O(percent) of their weight, and HAProxy's health checks agree.
-      - V(routed) means that O(servers) are at O(address), or where they were before if it is empty.
+      - V(routed) means that O(servers) are at O(address) or at O(ports), or where they were before if both are empty, and that HAProxy has no
+        connection left to where they were until now.
       - V(previous) means that all is as it was before the first of these changes, except for V(routed). With O(servers) only they are.
     type: str
     choices: [observed, held, closed, limited, drained, maint, ready, routed, previous]
@@ -131,11 +132,11 @@ options:
     type: float
     default: 5.0
   drain_seconds:
-    description: For how many seconds to wait until no session is left.
+    description: For how many seconds to wait until no session is left; with O(state=routed), no connection.
     type: float
     default: 30.0
   cut_sessions:
-    description: Go on over sessions that are left then, instead of failing.
+    description: Go on over sessions or connections that are left then, instead of failing.
     type: bool
     default: false
   min_left:
@@ -156,6 +157,12 @@ options:
       - If it is empty, the address that the servers had before.
     type: str
     default: ""
+  ports:
+    description:
+      - With O(state=routed) and instead of O(address), which port of the same host to use instead of which. The keys are the ports until now.
+      - So one call is right for servers that HAProxy reaches at several addresses. Something must listen there.
+    type: dict
+    default: {}
   state_file:
     description:
       - The C(server-state-file) of HAProxy, if it has one. It is written after each change, so that a reload keeps the change.
@@ -252,8 +259,14 @@ snippet:
   description: The lines that are missing in C(haproxy.cfg).
   returned: when a frontend is not prepared to be held
   type: str
+places:
+  description:
+    - Where each of the servers is when it is not routed elsewhere, and its state.
+    - With C(against), why nobody should be sent elsewhere in order to stop what is there, if anything stands against it.
+  returned: with O(state=routed)
+  type: dict
 sessions:
-  description: The sessions that were left when the time was over.
+  description: The sessions or connections that were left when the time was over.
   returned: when draining failed
   type: dict
 """

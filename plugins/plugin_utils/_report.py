@@ -207,7 +207,8 @@ def plan_report(
             if name in hold and results.get("prepare") and not at_version(results["prepare"])]  # fmt: skip
     for host, name, prepared in held:
         # Beside a database flip the release does not start beside the old one: nothing may write meanwhile.
-        lines = [text for text in hosts[host][name]["plan"] if "(no outage)" not in text]
+        untrue = ("(no outage)", "nobody is served meanwhile", "no second project serves meanwhile")
+        lines = [text for text in hosts[host][name]["plan"] if not any(words in text for words in untrue)]
         hosts[host][name]["plan"] = ["answer 503 with Retry-After from before the databases flip until the release runs", *lines]
     made_of = _outage_parts(estimates, [prepared for host, name, prepared in held])
     staging = [each["staging_seconds"] for each in estimates if each.get("staging_seconds") is not None]
@@ -312,8 +313,9 @@ def outage(found: Answers, journals: t.Iterable[t.Sequence[t.Mapping[str, t.Any]
     """Milliseconds in which nobody who came anew was served, as the journals of the hosts say (one sequence of records per host).
 
     It begins when the workers of an application stop accepting (step ``leave``), unless the next release serves beside them already
-    (``green``), and ends with the first answer of the next release (``serve``). So a run that was killed and continued is measured as
-    a whole. Where no application was taken away, what the flip of the databases measured.
+    (``green``; a second project, which ``recreate`` names in ``beside``), and ends with the first answer of the next release (``serve``).
+    So a run that was killed and continued is measured as a whole. Where no application was taken away, what the flip of the databases
+    measured.
     """
     closed: list[float] = []
     served: list[float] = []
@@ -323,7 +325,7 @@ def outage(found: Answers, journals: t.Iterable[t.Sequence[t.Mapping[str, t.Any]
             step, ended = record.get("step"), record.get("phase") == "end"
             if step == "green" and ended:
                 beside = True
-            elif step in ("leave", "recreate") and not ended and not beside:
+            elif step in ("leave", "recreate") and not ended and not beside and not record.get("beside"):
                 closed += [moment] if (moment := _seconds(record.get("at"))) is not None else []
             elif step == "serve" and ended:
                 began = _seconds(record.get("started"))

@@ -21,6 +21,7 @@ from tests.bench import report, verdict
 from tests.bench.common import Options, cache, say
 from tests.bench.stats import Records
 
+PARTS = ("database", "application", "containers")
 DESCRIPTION = """
 Measure this collection against the team's own procedure and other tools: same data, same machine, one run, methods
 interleaved; medians with minimum and maximum, and ratios. What cannot run is printed as missing, never as a stored number.
@@ -42,17 +43,15 @@ def parser(environment: t.Mapping[str, str]) -> argparse.ArgumentParser:
     known.add_argument("--runs", type=int, default=int(given("RUNS") or plain.runs), help="interleaved runs (%(default)s)")
     known.add_argument("--jobs", type=int, default=int(given("JOBS") or plain.jobs), help="-j of dump and restore (%(default)s)")
     known.add_argument("--rate", type=float, default=float(given("RATE") or plain.rate), help="requests a second (%(default)s)")
-    known.add_argument(
-        "--only", choices=["", "database", "application"], default=given("ONLY") or "", help="one part of it (default: both)"
-    )
+    known.add_argument("--only", choices=["", *PARTS], default=given("ONLY") or "", help="one part of it (default: all)")
     return known
 
 
 def options_of(argv: t.Sequence[str] | None, environment: t.Mapping[str, str]) -> Options:
     known = parser(environment)
     found = known.parse_args(argv)
-    if found.only not in ("", "database", "application"):
-        known.error(f"ONLY={found.only}: expected database or application")
+    if found.only not in ("", *PARTS):
+        known.error(f"ONLY={found.only}: expected {' or '.join(PARTS)}")
     if min(found.scale, found.small, found.runs, found.jobs) < 1 or found.rate <= 0:
         known.error("scale, small, runs, jobs and rate must be greater than zero")
     return Options(found.scale, found.small, found.runs, found.jobs, found.rate, found.only)
@@ -85,7 +84,7 @@ def _interrupt(signum: int, frame: t.Any) -> t.NoReturn:
 def main(argv: t.Sequence[str] | None = None) -> int:
     options = options_of(argv, os.environ)
     signal.signal(signal.SIGTERM, _interrupt)
-    from tests.bench import application, database
+    from tests.bench import application, containers, database
 
     begun = datetime.datetime.now(datetime.timezone.utc)
     load = [os.getloadavg()[0]]
@@ -93,7 +92,7 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-bench-"))
     folder.chmod(0o755)  # the database server runs as another user
     try:
-        for name, measure in (("database", database.measure), ("application", application.measure)):
+        for name, measure in zip(PARTS, (database.measure, application.measure, containers.measure)):
             if options.only in ("", name):
                 records = Records()
                 parts[name] = records, _part(name, measure, options, records, folder)
@@ -114,6 +113,10 @@ def main(argv: t.Sequence[str] | None = None) -> int:
         records, facts = parts["application"]
         lines += report.application(records, facts, options.runs)
         found += verdict.application(records)
+    if "containers" in parts:
+        records, facts = parts["containers"]
+        lines += report.containers(records, facts, options.runs)
+        found += verdict.containers(records)
     lines += report.verdicts(found)
     failures = [failure for records, unused in parts.values() for failure in records.failures]
     lines += [line for records, unused in parts.values() for line in report.notes(records)]

@@ -147,8 +147,42 @@ def application(records: Records, facts: t.Mapping[str, t.Any], runs: int) -> li
     return lines
 
 
+CHANGES = (
+    # method, name
+    ("blue-green", "ours, a second project serves meanwhile"),
+    ("in-place", "ours, recreated in place"),
+    ("by-hand", "compose down, docker tag, compose up"),
+)
+
+
+def containers(records: Records, facts: t.Mapping[str, t.Any], runs: int) -> list[str]:
+    title = (
+        f"C. Containers: a compose application behind HAProxy, Docker {facts.get('docker', '?')}, {facts.get('rate', 0):g} requests a second "
+        f"in open loop, each on a new connection, {runs} interleaved runs"
+    )
+    lines = table.heading(title)
+    rows: list[t.Sequence[str]] = []
+    missing: list[str] = []
+    for method, name in CHANGES:
+        failed, asked, silence, command = (records.get(method, measure) for measure in ("failed", "requests", "outage", "command"))
+        if not (failed and asked and silence and command):
+            missing += table.line(name, None, missing=records.reason(method))
+            continue
+        many = f"{failed.median:.0f} ({failed.low:.0f}-{failed.high:.0f})"
+        times = [f"{table.number(each.median)} ({table.number(each.high)})" for each in (silence, command)]
+        rows.append((name, many, f"{asked.median:.0f}", *times))
+    lines += [*table.grid(("", "failed", "of", "outage s", "command s"), (42, 18, 8, 16, 16), rows), *missing]
+    lines += ["", "failed: median (min-max). outage: longest time without a success, command: both median (max)."]
+    lines += ["", "A tag of a registry names another image", table.columns("", AGAINST)]
+    for size in sorted(int(method.partition("-")[2]) for method in records.methods() if method.startswith("retag-")):
+        ours = records.median(f"retag-{size}", "seconds")
+        for name, method in (("image_retag", f"retag-{size}"), ("docker pull, tag, push", f"pull-{size}")):
+            lines += table.line(f"{name}, {size} MB", records.get(method, "seconds"), ours, records.reason(method))
+    return lines
+
+
 def verdicts(found: t.Sequence[Verdict]) -> list[str]:
-    lines = [*table.heading("C. Aims"), *table.grid(("", "measured", "aim", ""), AIMS, [])]
+    lines = [*table.heading("Aims"), *table.grid(("", "measured", "aim", ""), AIMS, [])]
     for each in found:
         lines += table.grid((each.what, each.measured, each.aim, each.word()), AIMS, [])
         if each.why:

@@ -75,6 +75,10 @@ class Records:
         """In the order in which they were first taken."""
         return [] if method in self._missing else [measure for name, measure in self._values if name == method]
 
+    def methods(self) -> list[str]:
+        """All that were tried."""
+        return list(dict.fromkeys([*self._missing, *(name for name, unused in self._values)]))
+
     def to_json(self) -> dict[str, t.Any]:
         methods: dict[str, t.Any] = {name: {"missing": reason} for name, reason in self._missing.items()}
         for name, measure in self._values:

@@ -87,3 +87,27 @@ def application(records: Records) -> list[Verdict]:
         )
     )
     return found
+
+
+def containers(records: Records) -> list[Verdict]:
+    """What was promised about containers behind a proxy, and about tags of a registry."""
+    failed, asked = records.get("blue-green", "failed"), records.get("blue-green", "requests")
+    found = [
+        Verdict(
+            "failed requests of ours, behind a proxy",
+            f"max {failed.high:.0f}; {sum(asked.values):.0f} sent" if failed and asked else "not measured",
+            "0 in every run",
+            None if failed is None else failed.high == 0,
+        )
+    ]
+    sizes = sorted(int(method.partition("-")[2]) for method in records.methods() if method.startswith("retag-"))
+    growth = ratio(records.median(f"retag-{sizes[-1]}", "seconds"), records.median(f"retag-{sizes[0]}", "seconds")) if sizes else None
+    found.append(
+        Verdict(
+            f"image_retag, {sizes[-1]} MB / {sizes[0]} MB" if sizes else "image_retag, by size",
+            f"{number(growth)} x" if growth is not None else "not measured",
+            f"<= {FLAT} x (flat)",
+            None if growth is None else growth <= FLAT,
+        )
+    )
+    return found

@@ -79,8 +79,9 @@ NOT_TAKEN: dict[tuple[str, str, str], str] = {
 
 
 def components() -> list[str]:
-    """Those of a world on one host. A proxy is killed in real/traffic/test_kill.py, and with its playbooks in test_fleet.py."""
-    return sorted(name for path in ROLES.glob("rollback_*") if (name := path.name[len("rollback_") :]) not in TRAFFIC)
+    """Those of a world on one host. A proxy is killed in real/traffic/test_kill.py, and with its playbooks in test_fleet.py; a compose
+    project in real/docker/test_compose_kill.py and test_beside.py, and with its playbooks in test_docker_proxied.py."""
+    return sorted(name for path in ROLES.glob("rollback_*") if (name := path.name[len("rollback_") :]) not in (*TRAFFIC, "docker"))
 
 
 def verbs(component: str) -> list[str]:

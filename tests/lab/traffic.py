@@ -121,6 +121,7 @@ defaults
     timeout connect 2s
     timeout client 60s
     timeout server 60s
+    timeout check 5s
     default-server check inter 200ms fall 2 rise 1
 frontend api
     bind 127.0.0.1:{self.port}

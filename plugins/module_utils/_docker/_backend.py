@@ -10,7 +10,7 @@ import json
 import os
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.module_utils._docker import _hold, _point
+from ansible_collections.payops.rollback.plugins.module_utils._docker import _beside, _hold, _point, _way
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import is_kept, kept_tag, parse_tag, short
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import COMPONENT
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import STEPS as RETAG_STEPS
@@ -20,12 +20,14 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component
 
-STATES = ("archived", "staged", "held", "live", "previous", "started", "stopped", "complete")
+STATES = ("archived", "staged", "beside", "held", "live", "previous", "alone", "started", "stopped", "complete")
 OWN_STEPS = (
     "archive",
     "load",
     "pull",
     "stage",
+    "beside",
+    "alone",
     "hold",
     "leave",
     "prove",
@@ -54,6 +56,8 @@ class Backend:
             if version is None:
                 raise RollbackError(f"state={state} needs version: the name of a rollback point, for example '20231201_120000'.")
             result: Result = getattr(self, state)(version)
+        elif state == "beside":
+            result = self.beside(version, undo_run)
         elif state == "previous":
             result = self.previous(undo_run)
         else:
@@ -84,6 +88,7 @@ class Backend:
             "staged": _short(state.get("staged")),
             "hold": state.get("hold"),
             "unfinished": shown(state.get("switch")),
+            "beside": _way.shown(state.get("beside")),
             "containers": [
                 {"name": each.name, "service": each.service, "image": each.image, "status": each.status, "restarts": each.restarts}
                 for each in scene.containers
@@ -119,7 +124,7 @@ class Backend:
         record = found.record
         told: Result = {"version": version, "release": record["release"], "at_version": stack.is_at(record, scene)}
         if told["at_version"]:
-            if stack.runs(record, scene) and not stack.state().get("switch") and not stack.state().get("hold"):
+            if stack.runs(record, scene) and not any(stack.state().get(name) for name in ("switch", "hold", "beside")):
                 return {**told, "changed": False, "msg": f"{scene.project} is at {version} already; nothing to stage"}
             said = f"images and files of {scene.project} are at {version} already, but it does not run from there yet"
             return {**told, "at_version": False, "changed": False, "msg": said, "plan": plan(stack, scene, record)}
@@ -177,6 +182,14 @@ class Backend:
         return {"changed": True}
 
     def live(self, version: str) -> Result:
+        found = self._wanted(version)
+        told: Result = {"version": version, "release": found["release"], "at_version": self.stack.is_at(found, self.stack.look())}
+        if not self.check and not told["at_version"]:
+            told["staged_now"] = self.staged(version)["changed"]
+        return {**told, **self._go(found)}
+
+    def _wanted(self, version: str) -> Record:
+        """What ``version`` stands for; another one than that of an unfinished switch is refused."""
         stack = self.stack
         unfinished = stack.state().get("switch")
         if unfinished and version not in (unfinished["to"].get("version"), unfinished["from"].get("version")):
@@ -185,12 +198,7 @@ class Backend:
                 f"version={unfinished['to'].get('version')}, or go back with state=previous; then choose {version}.",
                 unfinished=shown(unfinished),
             )
-        scene = stack.look()
-        found = _point.target(stack, version, hashes=False)
-        told: Result = {"version": version, "release": found.record["release"], "at_version": stack.is_at(found.record, scene)}
-        if not self.check and not told["at_version"]:
-            told["staged_now"] = self.staged(version)["changed"]
-        return {**told, **self._go(found.record)}
+        return _point.target(stack, version, hashes=False).record
 
     def _go(self, record: Record, undone: bool = False) -> Result:
         stack = self.stack
@@ -211,7 +219,7 @@ class Backend:
         """What a plain recreate cost, by its own journal; remembered for the next plan."""
         steps = {each["step"]: each for each in self.stack.run.steps}
         began, served = steps.get("recreate", {}).get("started"), steps.get("serve", {}).get("first_answer")
-        if not began or not served or "leave" in steps or self.stack.state().get("hold"):
+        if not began or not served or "leave" in steps or steps["recreate"].get("beside") or self.stack.state().get("hold"):
             return {}
         took = round((seconds(served) - seconds(began)) * 1000, 1)
         self.stack.remember(outage_ms=took)
@@ -219,18 +227,67 @@ class Backend:
 
     def previous(self, undo_run: t.Sequence[str] | None = None) -> Result:
         stack = self.stack
+        record = self._way_back(undo_run)
+        if record is None:
+            if stack.state().get("hold") or _hold.responders(stack):
+                return self.started(judge=False)
+            return {"changed": False, "msg": f"{stack.name}: nothing to undo"}
+        done = self._go(record, undone=True)
+        return {**done, **({} if done["changed"] else {"msg": f"{stack.name} is back at {named(record)} already"})}
+
+    def _way_back(self, undo_run: t.Sequence[str] | None) -> Record | None:
+        """What ``previous`` goes to, also when it is there already; None where there is nothing to take back."""
+        stack = self.stack
         state = stack.state()
         mine = {run for run in (*(undo_run or ()), stack.run.run_id) if run}
         if mine and not state.get("undone") and (state.get("switch") or state.get("live") or {}).get("run") not in mine:
             # The run that is taken back made no switch here (it failed before): an older one must not be undone instead.
-            if state.get("hold") or _hold.responders(stack):
-                return self.started(judge=False)
-            return {"changed": False, "msg": f"{stack.name}: nothing to undo"}
+            return None
         if state.get("undone") and not state.get("switch"):
-            record: Record = state["live"]
-            done = self._go(record, undone=True)
-            return {**done, **({} if done["changed"] else {"msg": f"{stack.name} is back at {named(record)} already"})}
-        return self._go(stack.back(), undone=True)
+            live: Record = state["live"]
+            return live
+        return stack.back()
+
+    # -- beside, alone -----------------------------------------------------------------------------------------------------
+
+    def beside(self, version: str | None, undo_run: t.Sequence[str] | None = None) -> Result:
+        """Somebody serves while the services change, where that can be and is needed."""
+        stack = self.stack
+        record = self._wanted(version) if version is not None else self._way_back(undo_run)
+        if version is not None and record is not None and not self.check and not stack.is_at(record, stack.look()):
+            self.staged(version)
+        scene = stack.look()
+        state = stack.state()
+        if record is None or (stack.runs(record, scene) and not state.get("switch")):
+            return {"changed": False, "needed": False, "msg": f"{scene.project} runs what it shall run; nobody has to serve beside it"}
+        way = _way.way_of(stack, scene, record, held=bool(state.get("hold") or _hold.responders(stack)))
+        if not way.open:
+            against = list(way.against) or ["proxied_ports names no port at which a proxy reaches the services"]
+            return {
+                "changed": False,
+                "needed": False,
+                "against": against,
+                "msg": f"no second project of {scene.project}: {'; '.join(against)}",
+            }
+        stack.notes += way.notes
+        if _way.serving(stack):
+            return {"changed": False, "needed": True, "msg": f"{state['beside']['project']} serves already"}
+        if self.check:
+            return {"changed": True, "needed": True, "actions": [f"start {', '.join(way.services)} beside as {scene.project}{_way.SUFFIX}"]}
+        try:
+            _beside.bring_up(stack, scene, record, way)
+        except RollbackError as exc:
+            raise RollbackError(str(exc), **{"changed": True, "beside": _way.shown(stack.state().get("beside")), **exc.details}) from exc
+        return {"changed": True, "needed": True}
+
+    def alone(self) -> Result:
+        twin = self.stack.state().get("beside")
+        if not twin:
+            return {"changed": False, "msg": f"{self.stack.name}: there is no second project"}
+        if self.check:
+            return {"changed": True, "actions": [f"remove {twin['project']}"]}
+        _beside.take_away(self.stack)
+        return {"changed": True}
 
     # -- started, stopped, complete --------------------------------------------------------------------------------------
 
@@ -287,6 +344,11 @@ class Backend:
             return {"changed": bool(tags) or had, "actions": [f"remove the tag {tag}" for tag in tags]}
         if state.get("switch"):
             raise RollbackError("A switch is unfinished; finish it with state=live, or go back with state=previous, before state=complete.")
+        if state.get("beside"):
+            raise RollbackError(
+                f"{state['beside']['project']} may still serve beside {stack.name}. Send the proxy back to {stack.name}, then state=alone; "
+                "the rollback that was interrupted does both when it is run again."
+            )
         if state.get("hold"):
             raise RollbackError(f"{stack.name} is held. Finish with state=live, started or previous before complete.")
         if tags or had:

@@ -106,6 +106,9 @@ class Files:
             write_json(os.path.join(place, INDEX), {"set": identity, "files": sorted(files)}, 0o600)
         return identity
 
+    def has(self, identity: str) -> bool:
+        return os.path.exists(os.path.join(self.place_of(identity), INDEX))
+
     def kept(self, identity: str) -> FileSet:
         place = self.place_of(identity)
         index = read_json(os.path.join(place, INDEX))

@@ -105,9 +105,11 @@ def let_up(stack: Stack, containers: t.Sequence[Container]) -> None:
 
 
 def all_of(stack: Stack, project: str) -> list[Container]:
-    """The containers of the services."""
+    """The containers of the services, and of a second project that serves beside them."""
     services = stack.settings.services
-    return [each for each in stack.containers.of_project(project) if not services or each.service in services]
+    twin = (stack.state().get("beside") or {}).get("project")
+    beside = stack.containers.of_project(twin) if twin else []
+    return [*(each for each in stack.containers.of_project(project) if not services or each.service in services), *beside]
 
 
 def bring_down(stack: Stack, project: str, seconds: float) -> list[str]:

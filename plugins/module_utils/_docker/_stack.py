@@ -13,6 +13,7 @@ The state file remembers between runs, beside what image_retag writes there::
     staged    the same of what was made ready
     hold      {since, deadline, run, ports}
     policies  container -> restart policy, while it is stopped on purpose
+    beside    {project, images, ports, version, run, at}, while a second project may be there (_beside.py)
     outage_ms the last measured one of a plain recreate
 
 A record {version, release, images: {service: ID}, refs: {service: image name}, set} says all that is needed to get there.
@@ -54,6 +55,9 @@ class Settings(t.NamedTuple):
     stable_seconds: float = 3.0
     wait_seconds: float = 60.0
     drain_seconds: float = 10.0
+    proxied_ports: tuple[int, ...] = ()
+    proxied_against: tuple[str, ...] = ()
+    next_ports: tuple[int, ...] = ()
 
 
 class Scene(t.NamedTuple):
@@ -124,7 +128,8 @@ class Stack:
             project = str(spec.get("name"))
         except RollbackError as exc:
             # What is left may have broken the file. The containers tell which project it is.
-            spec, found = {}, self.containers.projects_in(self.files.folder)
+            twin = (self.state().get("beside") or {}).get("project")
+            spec, found = {}, [name for name in self.containers.projects_in(self.files.folder) if name != twin]
             known = self.given_name or self.state().get("project") or (found[0] if len(found) == 1 else None)
             if known is None:
                 raise

@@ -25,11 +25,13 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._judge imp
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import kept_tag, parse_tag, short
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import Retag, wishes_of
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, named
+from ansible_collections.payops.rollback.plugins.module_utils._docker._way import SUFFIX, serving, way_of
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
 from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, expecting
 
+NOBODY_SERVED = "nobody is served meanwhile"  # how the plan tells of an outage; the report leaves it out where a hold answers instead
 BRIEFLY = 5.0  # seconds for the health of what is put back
 
 
@@ -78,7 +80,7 @@ def why_outage(stack: Stack, scene: Scene) -> str:
     volumes = sorted({name for each in scene.containers for name in each.volumes})
     if volumes:
         reasons.append(f"the volume{'s' if len(volumes) > 1 else ''} {', '.join(volumes)}")
-    return " and ".join(reasons) or "no proxy that could send customers elsewhere meanwhile"
+    return " and ".join(reasons) or "no proxy sends customers elsewhere meanwhile"
 
 
 def plan(stack: Stack, scene: Scene, to: Record) -> list[str]:
@@ -93,11 +95,21 @@ def plan(stack: Stack, scene: Scene, to: Record) -> list[str]:
     if not stack.has_config(to, scene):
         changing = sorted(to["images"])
     if changing:
-        measured = stack.state().get("outage_ms")
-        cost = f"{measured / 1000:.1f} s, as the last one took" if measured else "usually 1 to 5 s, none was measured here yet"
-        serving = any(each.alive for each in scene.containers)
-        why = f"; nobody is served meanwhile because of {why_outage(stack, scene)} ({cost})" if serving else ""
-        told.append(f"recreate what differs of {', '.join(changing)} from images that are here, without building or pulling{why}")
+        way = way_of(stack, scene, to, held=bool(responders(stack)))
+        twin = f"{scene.project}{SUFFIX}"
+        if way.open:
+            told.append(
+                f"start {', '.join(way.services)} of {named(to)} beside it as {twin}, probe it there, and let the proxy send everybody "
+                "there until nobody is left here (no outage)"
+            )
+        told.append(f"recreate what differs of {', '.join(changing)} from images that are here, without building or pulling")
+        if way.open:
+            told += [f"let the proxy send everybody here again, and remove {twin} (no outage)", *way.notes]
+        elif any(each.alive for each in scene.containers):
+            measured = stack.state().get("outage_ms")
+            cost = f"{measured / 1000:.1f} s, as the last one took" if measured else "usually 1 to 5 s, none was measured here yet"
+            told += [f"no second project serves meanwhile: {text}" for text in way.against]
+            told.append(f"{NOBODY_SERVED} because of {why_outage(stack, scene)} ({cost})")
     if still:
         told.append(f"start {', '.join(still)}")
     if responders(stack):
@@ -110,6 +122,10 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     settings = stack.settings
     scene = stack.look()
     probes = expecting(settings.probes, settings.version_path, to.get("app_version"))
+    if serving(stack):  # what a probe hears through the proxy is the second project
+        probes += [
+            {"name": f"port {port}", "type": "tcp", "host": host or "127.0.0.1", "port": port} for host, port in stack.addresses(scene)
+        ]
     what = f"{stack.name} at {named(to)}"
     with stack.run.step("secure") as learnt:
         running = {each.service: each.image for each in scene.containers}
@@ -126,7 +142,7 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     was_held = bool(responders(stack))
     since = now()
     if differing:
-        with stack.run.step("recreate", services=sorted(differing)):
+        with stack.run.step("recreate", services=sorted(differing), beside=serving(stack)):
             files = stack.read(scene.files)
             alone = stack.must_be_alone(scene, ((stack.state().get("switch") or {}).get("from") or {}).get("set"))
             if was_held:
@@ -142,7 +158,7 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     restarts: dict[str, int] = {}
     with stack.run.step("serve") as learnt:
         await_containers(stack.containers, demand._replace(stable=0.0, healthy=False), restarts)
-        learnt["first_answer"] = _first_answer(stack, probes, demand, restarts, what, judge) if differing else since
+        learnt["first_answer"] = first_answer(stack, probes, demand, restarts, what, judge) if differing else since
     with stack.run.step("verdict") as learnt:
         await_containers(stack.containers, demand, restarts)
         wait = settings.wait_seconds if judge else min(settings.wait_seconds, BRIEFLY)
@@ -157,7 +173,7 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     stack.actions.append(f"{what} runs, {f'but is not healthy: {ill}' if ill else 'verified' if probes else 'by its containers'}")
 
 
-def _first_answer(
+def first_answer(
     stack: Stack, probes: t.Sequence[dict[str, t.Any]], demand: Demand, restarts: dict[str, int], what: str, judge: bool
 ) -> str:
     """When the release first answered its probes; without probes, when its containers ran. One that ends again is not waited for."""

@@ -62,6 +62,7 @@ def haproxy_argument_spec() -> dict[str, t.Any]:
         "wait_seconds": {"type": "float", "default": 30.0},
         "hold_seconds": {"type": "int", "default": 900},
         "address": {"type": "str", "default": ""},
+        "ports": {"type": "dict", "default": {}},
         "state_file": {"type": "path"},
     }
 

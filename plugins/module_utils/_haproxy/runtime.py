@@ -20,7 +20,7 @@ MAINT, DRAIN = 0x01, 0x08
 INHERITED = 0x02 | 0x10 | 0x20 | 0x40  # from a tracked server, or because its name does not resolve
 UP = 2  # srv_op_state
 # What a command may answer that is no error.
-FINE = re.compile(r"(no need to change|changed from|\d+ \(initial)")
+FINE = re.compile(r"(no need to change|changed from|port updated|\d+ \(initial)")
 TIMEOUT = 5.0
 
 
@@ -35,6 +35,8 @@ class Server(t.NamedTuple):
     operational: int
     weight: int
     initial_weight: int
+    check_port: int = 0  # where its health check asks; 0 where that is the server's own port
+    check_address: str = "-"
 
     @property
     def key(self) -> str:
@@ -186,6 +188,8 @@ def parse_servers(text: str) -> dict[str, Server]:
             int(row["srv_op_state"]),
             int(row["srv_uweight"]),
             int(row["srv_iweight"]),
+            int(row.get("srv_check_port") or 0),
+            row.get("srv_check_addr") or "-",
         )
         found[server.key] = server
     return found

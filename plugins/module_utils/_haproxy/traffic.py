@@ -10,19 +10,20 @@ later, after however many interrupted calls, brings back exactly that.
 State file ``haproxy.state.json``:
 
     before     {frontends: {name: share}, servers: {backend/server: {state, weight}}}
-    routes     {backend/server: {address, port}}: where a server was before it was routed elsewhere
+    routes     {backend/server: {address, port}}: where a server was before it was routed elsewhere (routes.py)
+    leaving    {backend/server: [address, port]}: whose connections are waited for
     hold       {since, deadline, run}, while a frontend is held
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import CLOSED, HELD, OPEN, Doors, words_of
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.routes import routed
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import INHERITED, UP, Runtime, Server, parse_servers
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_atomic, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
@@ -48,6 +49,7 @@ class Settings(t.NamedTuple):
     wait_seconds: float = 30.0
     hold_seconds: int = 900
     address: str = ""
+    ports: t.Mapping[str, t.Any] = {}
     state_file: str | None = None
 
 
@@ -85,7 +87,7 @@ class Traffic:
             self._remember(keys)
             self._in(keys, {key: ("ready", _percent_of(servers[key], self.settings.percent)) for key in keys})
         elif state == "routed":
-            self._routed(keys, servers)
+            told = routed(self, keys, servers)
         else:
             self._previous(keys)
         self._persist()
@@ -105,7 +107,7 @@ class Traffic:
 
     def picture(self, servers: t.Mapping[str, Server]) -> Result:
         """What is true now."""
-        state = self._state()
+        state = self.state()
         return {
             "frontends": self.doors.shares(),
             "receivers": self.doors.receivers(),
@@ -117,12 +119,12 @@ class Traffic:
             "hold": state.get("hold"),
         }
 
-    def _state(self) -> Result:
+    def state(self) -> Result:
         state = read_json(self.run.paths.state(COMPONENT), {})
         return state if isinstance(state, dict) else {}
 
-    def _write_state(self, **values: t.Any) -> None:
-        state = {key: value for key, value in {**self._state(), **values}.items() if value}
+    def write_state(self, **values: t.Any) -> None:
+        state = {key: value for key, value in {**self.state(), **values}.items() if value}
         write_json(self.run.paths.state(COMPONENT), state, self.run.paths.file_mode)
 
     def _observed(self, servers: t.Mapping[str, Server]) -> Result:
@@ -154,7 +156,7 @@ class Traffic:
         """What is there before the first change; what is remembered already is older and stays."""
         if self.check:
             return
-        state = self._state()
+        state = self.state()
         before = state.get("before") or {}
         servers, shares = self.runtime.servers(), self.doors.shares()
         known_servers, known_shares = before.get("servers") or {}, before.get("frontends") or {}
@@ -163,11 +165,11 @@ class Traffic:
         if not new_servers and not new_shares:
             return
         with self.run.step("remember", servers=new_servers, frontends=new_shares):
-            self._write_state(before={"servers": {**known_servers, **new_servers}, "frontends": {**known_shares, **new_shares}})
+            self.write_state(before={"servers": {**known_servers, **new_servers}, "frontends": {**known_shares, **new_shares}})
 
     def _forget(self, keys: t.Iterable[str] = (), names: t.Iterable[str] = ()) -> None:
         keys, names = set(keys), set(names)
-        before = self._state().get("before") or {}
+        before = self.state().get("before") or {}
         left = {
             "servers": {key: value for key, value in (before.get("servers") or {}).items() if key not in keys},
             "frontends": {name: value for name, value in (before.get("frontends") or {}).items() if name not in names},
@@ -176,13 +178,13 @@ class Traffic:
         if left == before or self.check:
             return
         with self.run.step("forget", servers=sorted(keys), frontends=sorted(names)):
-            self._write_state(before=left, hold=self._state().get("hold") if left.get("frontends") else None)
+            self.write_state(before=left, hold=self.state().get("hold") if left.get("frontends") else None)
 
     # -- frontends -----------------------------------------------------------------------------------------------------
 
     def _bounded(self, name: str, share: int) -> int:
         """Never more than was let in before somebody of ours closed it."""
-        known = (self._state().get("before") or {}).get("frontends") or {}
+        known = (self.state().get("before") or {}).get("frontends") or {}
         return min(share, known.get(name, OPEN))
 
     def _share(self, wanted: t.Mapping[str, int], state: str) -> None:
@@ -204,9 +206,9 @@ class Traffic:
             return
         if any(share < shares[name] for name, share in moves.items()):
             self._remember(names=moves)
-        if state == "held" and not self._state().get("hold"):
+        if state == "held" and not self.state().get("hold"):
             deadline = time.time() + self.settings.hold_seconds
-            self._write_state(hold={"since": now(), "deadline": deadline, "run": self.run.run_id})
+            self.write_state(hold={"since": now(), "deadline": deadline, "run": self.run.run_id})
         if syncs:
             with self.run.step("receivers", receivers=receivers):
                 self.doors.write_receivers(receivers)
@@ -218,7 +220,7 @@ class Traffic:
         self._forget(names=self._as_before(wanted))
 
     def _as_before(self, shares: t.Mapping[str, int]) -> list[str]:
-        known = (self._state().get("before") or {}).get("frontends") or {}
+        known = (self.state().get("before") or {}).get("frontends") or {}
         return [name for name, share in shares.items() if known.get(name) == share]
 
     # -- servers -------------------------------------------------------------------------------------------------------
@@ -311,16 +313,16 @@ class Traffic:
             for key in coming:
                 if servers[key].state == "maint":
                     self.runtime.tell(f"set server {key} state drain")
-            self._await_up(coming, waiting=True)
+            self.await_up(coming, waiting=True)
             for key in needed:
                 self.runtime.tell(f"set server {key} state {wanted[key][0]}")
             self._expect({key: wanted[key][0] for key in needed})
-            self._await_up(coming)
+            self.await_up(coming)
             for percent in [*stages[1:], 100] if stages else []:
                 time.sleep(self.settings.ramp_seconds)
                 for key in ramped:
                     self.runtime.tell(f"set server {key} weight {_share_of(wanted[key][1], percent)}")
-                self._await_up(coming)
+                self.await_up(coming)
             learnt["weights"] = {key: wanted[key][1] for key in needed}
         with self.run.step("verify", servers=needed):
             found = self.runtime.servers()
@@ -335,7 +337,7 @@ class Traffic:
                     changed=True,
                 )
 
-    def _await_up(self, keys: t.Sequence[str], waiting: bool = False) -> None:
+    def await_up(self, keys: t.Sequence[str], waiting: bool = False) -> None:
         """HAProxy's own health check agrees; with ``waiting`` of servers that get no traffic yet."""
         deadline = time.monotonic() + self.settings.wait_seconds
         while True:
@@ -362,52 +364,11 @@ class Traffic:
         if wrong:
             raise RollbackError(f"HAProxy was told {', '.join(sorted(set(wanted.values())))}, but {'; '.join(wrong)}.", changed=True)
 
-    # -- addresses -----------------------------------------------------------------------------------------------------
-
-    def _routed(self, keys: t.Sequence[str], servers: t.Mapping[str, Server]) -> None:
-        routes = self._state().get("routes") or {}
-        wanted: dict[str, tuple[str, int]] = {}
-        for key in keys:
-            if self.settings.address:
-                wanted[key] = address_of(self.settings.address)
-            elif key in routes:
-                wanted[key] = (routes[key]["address"], routes[key]["port"])
-        needed = {key: place for key, place in wanted.items() if (servers[key].address, servers[key].port) != place}
-        self.actions += [f"{key} to {place[0]}:{place[1]}, not {servers[key].place}" for key, place in needed.items()]
-        if self.settings.address:
-            _answers(sorted(set(needed.values())))
-        if self.check:
-            return
-        if self.settings.address and any(key not in routes for key in needed):
-            new = {key: {"address": servers[key].address, "port": servers[key].port} for key in needed if key not in routes}
-            with self.run.step("remember", routes=new):
-                self._write_state(routes={**routes, **new})
-        if needed:
-            with self.run.step("route", servers={key: f"{place[0]}:{place[1]}" for key, place in needed.items()}):
-                for key, place in needed.items():
-                    self.runtime.tell(f"set server {key} addr {place[0]} port {place[1]}")
-                found = self.runtime.servers()
-                wrong = [
-                    f"{key} is at {found[key].place}" for key, place in needed.items() if (found[key].address, found[key].port) != place
-                ]
-                if wrong:
-                    raise RollbackError(f"HAProxy does not do what it was told: {'; '.join(wrong)}.", changed=True)
-            with self.run.step("verify", servers=sorted(needed)):
-                self._await_up([key for key in needed if servers[key].usable])
-        back = {
-            key
-            for key in keys
-            if key in routes and (not self.settings.address or wanted[key] == (routes[key]["address"], routes[key]["port"]))
-        }
-        if back:
-            with self.run.step("forget", routes=sorted(back)):
-                self._write_state(routes={key: place for key, place in (self._state().get("routes") or {}).items() if key not in back})
-
     # -- back ----------------------------------------------------------------------------------------------------------
 
     def _previous(self, keys: t.Sequence[str]) -> None:
         """Servers first, so that there is somebody behind the frontends when they open. With ``keys`` those servers alone."""
-        before = self._state().get("before") or {}
+        before = self.state().get("before") or {}
         servers = self.runtime.servers()
         known = {key: value for key, value in (before.get("servers") or {}).items() if key in servers and (not keys or key in keys)}
         self._in(sorted(known), {key: (str(value["state"]), int(value["weight"])) for key, value in known.items()})
@@ -444,24 +405,6 @@ def _same_after_reload(path: str, text: str) -> bool:
         key in written and (written[key].state, written[key].weight, written[key].place) == (each.state, each.weight, each.place)
         for key, each in live.items()
     )
-
-
-def address_of(text: str) -> tuple[str, int]:
-    """``host:port`` with a numeric host, as the runtime socket wants it."""
-    host, unused, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535 or not all(char in "0123456789abcdefABCDEF.:" for char in host):
-        raise RollbackError(f"The address {text!r} is not an IP address and a port; expected for example 10.0.0.12:5001.")
-    return host, int(port)
-
-
-def _answers(places: t.Iterable[tuple[str, int]]) -> None:
-    """HAProxy's own checks take a while to notice that nothing listens at a new address; customers do not."""
-    for host, port in places:
-        try:
-            socket.create_connection((host, port), 3.0).close()
-        except OSError as exc:
-            raise RollbackError(f"Nothing answers at {host}:{port}, as seen from the proxy ({exc}); no server was sent there.") from exc
 
 
 def _share_of(weight: int, percent: int) -> int:

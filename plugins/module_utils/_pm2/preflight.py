@@ -6,36 +6,15 @@
 
 from __future__ import annotations
 
-import socket
 import time
 import typing as t
-import urllib.parse
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, differing, started_from
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_processes
-from ansible_collections.payops.rollback.plugins.module_utils._probe import retarget
-from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, expecting
+from ansible_collections.payops.rollback.plugins.module_utils._probed import aimed, await_probes, expecting, spare_port
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record
-
-
-def spare_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def aimed(probes: t.Sequence[dict[str, t.Any]], port: int, spare: int) -> list[dict[str, t.Any]]:
-    """The probes that ask the application itself, at its spare port; those for a proxy or a database say nothing about it here."""
-    moved = []
-    for probe in probes:
-        kind = probe.get("type") or "http"
-        asked = urllib.parse.urlsplit(probe["url"]).port if kind == "http" and probe.get("url") else probe.get("port")
-        if kind in ("http", "tcp") and asked == port:
-            named = {**probe, "name": f"{probe.get('name') or kind} (spare port)"}
-            moved += retarget([named], spare)
-    return moved or [{"name": "port", "type": "tcp", "host": "127.0.0.1", "port": spare}]
 
 
 def preflight(app: App, record: Record, path: str, definition: Definition, live: Definition | None) -> dict[str, t.Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import http.client
 import pathlib
 import threading
 import time
@@ -13,7 +14,7 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import Places, snippet
-from tests.lab import modules, traffic
+from tests.lab import modules, ports, traffic
 from tests.real.traffic.rig import Rig
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -165,6 +166,52 @@ def test_routed_elsewhere_and_back(rig: Rig) -> None:
     assert rig.proxy.states() == rig.open
 
 
+def test_nobody_is_left_at_the_old_address(rig: Rig) -> None:
+    """HAProxy would use its connections to the old address for as long as busy clients keep theirs."""
+    ended = threading.Event()
+    answers: list[str] = []
+
+    def customer() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", rig.proxy.port)
+        while not ended.is_set():
+            try:
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                answers.append(answer.read().decode() if answer.status == 200 else str(answer.status))
+            except (OSError, http.client.HTTPException) as exc:
+                answers.append(f"{type(exc).__name__}: {exc}")
+                connection.close()
+            time.sleep(0.01)
+        connection.close()
+
+    green = traffic.Echo("green").start()
+    customers = [threading.Thread(target=customer, daemon=True) for unused in range(8)]
+    for each in customers:
+        each.start()
+    try:
+        ports.wait_until(lambda: len(answers) > 200, "busy customers")
+        here = rig.echoes["app1"].port
+        rig.proxy.ask(f"set server payments/app1 check-port {here}")  # as "check port" in haproxy.cfg
+        rig.ok("routed", "app1", ports={str(here): green.port})
+        rig.echoes["app1"].stop()  # nobody notices
+        seen = len(answers)
+        ports.wait_until(lambda: len(answers) > seen + 200, "busy customers")
+        assert set(answers[seen:]) == {"green", "app2", "app3"} and rig.proxy.usable() == ["app1", "app2", "app3"]
+        rig.echoes["app1"].start()
+        rig.ok("routed", "app1")
+        green.stop()
+        seen = len(answers)
+        ports.wait_until(lambda: len(answers) > seen + 200, "busy customers")
+        assert set(answers[seen:]) == {"app1", "app2", "app3"}
+    finally:
+        ended.set()
+        for each in customers:
+            each.join(10)
+        green.stop()
+    assert set(answers) <= {"green", "app1", "app2", "app3"} and not any(each.is_alive() for each in customers)
+    rig.as_before()
+
+
 @pytest.mark.parametrize(
     ("state", "servers", "options", "words"),
     [
@@ -178,6 +225,8 @@ def test_routed_elsewhere_and_back(rig: Rig) -> None:
         ("limited", (), {"share": 101}, "share must be from -1 to 100"),
         ("previous", (), {"ramp": [50, 10]}, "that rise"),
         ("routed", ("app1",), {"address": "green:80"}, "is not an IP address and a port"),
+        ("routed", ("app1",), {"ports": {"5000": "next"}}, "expected two ports"),
+        ("routed", ("app1",), {"ports": {"1": 2}}, "only. Nothing was sent elsewhere"),
     ],
 )
 def test_bad_input(rig: Rig, state: str, servers: tuple[str, ...], options: dict[str, t.Any], words: str) -> None:

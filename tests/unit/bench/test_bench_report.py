@@ -177,3 +177,19 @@ def test_writer_without_a_server_keeps_trying_and_counts_errors(tmp_path: pathli
     assert process.wait(20) == 0
     assert '"commits": []' in (tmp_path / "commits.json").read_text()
     assert '"errors": {"' in (tmp_path / "commits.json").read_text()
+
+
+def test_containers_are_told_and_judged() -> None:
+    records = filled(**{"blue_green__failed": 0, "blue_green__requests": 500, "blue_green__outage": 0.05, "blue_green__command": 9})
+    for size, ours, rival in ((1, 0.5, 2.0), (200, 0.6, 20.0)):
+        records.add(f"retag-{size}", "seconds", ours)
+        records.add(f"pull-{size}", "seconds", rival)
+    records.miss("in-place", "no engine", failure=False)
+    text = "\n".join(report.containers(records, {"docker": "20.10", "rate": 50}, 1))
+    assert "missing: no engine" in text and "missing: not measured in this run" in text
+    assert "0 (0-0)" in text and text.index("image_retag, 1 MB") < text.index("docker pull, tag, push, 200 MB") and "33.3 x" in text
+    assert [each.met for each in verdict.containers(records)] == [True, True]
+    records.add("blue-green", "failed", 1)
+    records.add("retag-200", "seconds", 9)
+    assert [each.met for each in verdict.containers(records)] == [False, False]
+    assert [each.met for each in verdict.containers(Records())] == [None, None]

@@ -20,7 +20,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._module import Com
 from ansible_collections.payops.rollback.plugins.module_utils._pm2 import dump, ecosystem, rpc, verdict
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import Settings, check_settings
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc, parse_jlist, proc_of
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.preflight import aimed
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect
 
 SECRET = "hunter2 with spaces"
@@ -146,8 +145,8 @@ def test_preflight_asks_the_spare_port_only() -> None:
         {"name": "p", "url": "https://api.example/health"},
         {"type": "sql", "database": "d"},
     ]
-    assert [probe["url"] for probe in aimed(probes, 5000, 6000)] == ["http://localhost:6000/health"]
-    assert aimed(probes[1:], 5000, 6000) == [{"name": "port", "type": "tcp", "host": "127.0.0.1", "port": 6000}]
+    assert [probe["url"] for probe in _probed.aimed(probes, 5000, 6000)] == ["http://localhost:6000/health"]
+    assert _probed.aimed(probes[1:], 5000, 6000) == [{"name": "port", "type": "tcp", "host": "127.0.0.1", "port": 6000}]
 
 
 def fake_pm2(tmp_path: pathlib.Path, stdout: str = "[]") -> Pm2:

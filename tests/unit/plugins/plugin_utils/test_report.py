@@ -293,6 +293,26 @@ def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
     assert free["outage_ms"] == 120
 
 
+def test_the_plan_of_held_containers_tells_of_the_hold_alone() -> None:
+    """What a recreate would cost, and a second project, are for the case without a hold."""
+    lines = ["no second project serves meanwhile: a volume", "nobody is served meanwhile because of the volume", "recreate api"]
+    prepared = {"at_version": False, "plan": ["start api beside it as shop-next (no outage)", *lines]}
+    gate = {**GATE, "hosts": ["app1"], "components": ["docker"]}
+    hosts = {"app1": {"rollback_components": ["docker"], "rollback_docker_prepare": prepared}}
+    held = _report.plan_report(hosts, gate, "shop", "full", ["docker"])["hosts"]["app1"]["docker"]["plan"]
+    assert held == ["answer 503 with Retry-After from before the databases flip until the release runs", "recreate api"]
+    assert _report.plan_report(hosts, gate, "shop", "application", [])["hosts"]["app1"]["docker"]["plan"] == prepared["plan"]
+
+
+def test_no_outage_is_counted_while_a_second_project_serves() -> None:
+    def journal(**beside: t.Any) -> list[dict[str, t.Any]]:
+        recreate = {"step": "recreate", "at": "2026-01-01T00:00:01.000000Z", "phase": "start", **beside}
+        return [recreate, {"step": "serve", "phase": "end", "started": "2026-01-01T00:00:02.000000Z", "ms": 500.0}]
+
+    assert _report.outage({}, [journal(beside="shop-next")]) is None
+    assert _report.outage({}, [journal(beside=None)]) == 1500.0
+
+
 def test_the_plan_says_what_will_happen_to_newer_rows_and_what_the_outage_is_made_of() -> None:
     planned = {
         "public.payments": {"newer": 3, "carried": "2-3", "stays": "0-1", "ledger": True},

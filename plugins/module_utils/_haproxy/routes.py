@@ -1,0 +1,252 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is PRIVATE to the collection: it may change without notice.
+"""Servers at another address, and back: the state ``routed``.
+
+HAProxy goes on using the connections that it has to the old address, for as long as clients keep them busy: after ``set server addr``
+with another port alone, not one of them was closed while twelve clients went on for minutes. So whoever wants to stop what is at the
+old address waits here until HAProxy has no connection there any more, as the kernel counts them.
+
+State file, below ``routes``: {backend/server: {address, port}}, where a server was before; below ``leaving``: {backend/server:
+[address, port]}, the place whose connections are waited for, so that a call that was killed is continued.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+import typing as t
+
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import Runtime, Server
+
+if t.TYPE_CHECKING:
+    from ansible_collections.payops.rollback.plugins.module_utils._haproxy.traffic import Traffic
+
+Place = t.Tuple[str, int]
+IN_USE = ("01", "02", "03")  # established, and those that are being opened
+MAPPED = "::ffff:"  # before an IPv4 address, the same address in the words of IPv6
+FLUSH = 0.25  # seconds between two closings of connections that nobody uses
+
+
+def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Server]) -> dict[str, t.Any]:
+    """The servers at ``address``, at ``ports`` of their own host, or where they were before."""
+    routes = traffic.state().get("routes") or {}
+    homes = {key: _home(key, routes, servers) for key in keys}
+    told = {
+        "places": {
+            key: {
+                "address": home[0],
+                "port": home[1],
+                "state": servers[key].state,
+                "against": _against(traffic.runtime, servers[key], home),
+            }
+            for key, home in homes.items()
+        }
+    }
+    wanted = _wanted(traffic, homes, routes)
+    leaving: dict[str, Place] = {key: (str(place[0]), int(place[1])) for key, place in (traffic.state().get("leaving") or {}).items()}
+    # A health check that names the server's port goes where the server goes; HAProxy itself leaves it behind.
+    checked = {key: {homes[key][1], servers[key].port, leaving.get(key, homes[key])[1]} for key in keys}
+    checks = {key: place[1] for key, place in wanted.items() if servers[key].check_port in checked[key] - {place[1]}}
+    needed = {key: place for key, place in wanted.items() if key in checks or (servers[key].address, servers[key].port) != place}
+    traffic.actions += [f"{key} to {place[0]}:{place[1]}, not {servers[key].place}" for key, place in needed.items()]
+    if traffic.check:
+        return told
+    _answers(sorted(set(needed.values())))
+    if needed:
+        leaving.update({key: _place(servers[key]) for key in needed if _place(servers[key]) != wanted[key]})
+        known = {
+            key: {"address": homes[key][0], "port": homes[key][1]} for key in needed if key not in routes and wanted[key] != homes[key]
+        }
+        with traffic.run.step("remember", routes=known, leaving={key: list(place) for key, place in leaving.items()}):
+            traffic.write_state(routes={**routes, **known}, leaving=leaving)
+        with traffic.run.step("route", servers={key: f"{place[0]}:{place[1]}" for key, place in needed.items()}):
+            for key, place in needed.items():
+                traffic.runtime.tell(f"set server {key} addr {place[0]} port {place[1]}")
+                if key in checks:
+                    traffic.runtime.tell(f"set server {key} check-port {checks[key]}")
+            _expect(traffic.runtime, needed, checks)
+        with traffic.run.step("verify", servers=sorted(needed)):
+            found = traffic.runtime.servers()
+            traffic.await_up([key for key in needed if found[key].usable])
+    left = {key: place for key, place in leaving.items() if key in keys and place != wanted.get(key)}
+    if left:
+        with traffic.run.step("wait", servers=sorted(left)) as learnt:
+            learnt["left"] = _await_nobody(traffic, left, wanted)
+    back = [key for key in keys if key in routes and wanted[key] == homes[key]]
+    if back or any(key in leaving for key in keys):
+        with traffic.run.step("forget", routes=back):
+            state = traffic.state()
+            traffic.write_state(
+                routes={key: place for key, place in (state.get("routes") or {}).items() if key not in back},
+                leaving={key: place for key, place in (state.get("leaving") or {}).items() if key not in keys},
+            )
+    return told
+
+
+def _home(key: str, routes: t.Mapping[str, t.Any], servers: t.Mapping[str, Server]) -> Place:
+    """Where a server was before it was first routed elsewhere."""
+    known = routes.get(key)
+    return (str(known["address"]), int(known["port"])) if known else _place(servers[key])
+
+
+def _place(server: Server) -> Place:
+    """A call that was killed may have left the other spelling (see _close_unused)."""
+    return server.address[len(MAPPED) :] if server.address.startswith(MAPPED) else server.address, server.port
+
+
+def _wanted(traffic: Traffic, homes: t.Mapping[str, Place], routes: t.Mapping[str, t.Any]) -> dict[str, Place]:
+    settings = traffic.settings
+    if settings.address:
+        return dict.fromkeys(homes, address_of(settings.address))
+    if not settings.ports:
+        return {key: home for key, home in homes.items() if key in routes}
+    ports = ports_of(settings.ports)
+    strange = [f"{key} at {home[0]}:{home[1]}" for key, home in homes.items() if home[1] not in ports]
+    if strange:
+        raise RollbackError(
+            f"HAProxy reaches {', '.join(strange)}, but ports says where to go instead of {', '.join(map(str, sorted(ports)))} only. "
+            "Nothing was sent elsewhere; name each port at which HAProxy reaches these servers."
+        )
+    return {key: (home[0], ports[home[1]]) for key, home in homes.items()}
+
+
+def _expect(runtime: Runtime, wanted: t.Mapping[str, Place], checks: t.Mapping[str, int] | None = None) -> None:
+    found = runtime.servers()
+    wrong = [f"{key} is at {found[key].place}" for key, place in wanted.items() if (found[key].address, found[key].port) != place]
+    wrong += [f"{key} is checked at {found[key].check_port}" for key, port in (checks or {}).items() if found[key].check_port != port]
+    if wrong:
+        raise RollbackError(f"HAProxy does not do what it was told: {'; '.join(wrong)}.", changed=True)
+
+
+def _against(runtime: Runtime, server: Server, home: Place) -> str | None:
+    """Why nobody should be sent elsewhere in order to stop what is there; None if nothing stands against it."""
+    if server.check_address != "-" or server.check_port not in (0, home[1], server.port):
+        return f"HAProxy checks the health of {server.key} at another address or port than its own"
+    if ":" in home[0] or not _has_ipv6():
+        return f"HAProxy cannot be made to close its connections to {server.key}: that takes an IPv4 address, and a kernel that knows IPv6"
+    try:
+        _process(runtime)
+    except RollbackError as exc:
+        return str(exc).partition(". ")[0]
+    return None
+
+
+# -- leaving a place ------------------------------------------------------------------------------------------------------
+
+
+def _await_nobody(traffic: Traffic, left: t.Mapping[str, Place], wanted: t.Mapping[str, Place]) -> dict[str, int]:
+    """Until HAProxy has no connection to the places that were left. What nobody uses is closed, what is in use is waited for."""
+    places = sorted(set(left.values()))
+    deadline = time.monotonic() + traffic.settings.drain_seconds
+    while True:
+        found = {f"{place[0]}:{place[1]}": number for place in places if (number := connections(traffic.runtime, place))}
+        if not found:
+            return {}
+        if time.monotonic() >= deadline:
+            if traffic.settings.cut_sessions:
+                return found
+            raise RollbackError(
+                f"{', '.join(f'HAProxy still has {number} connections to {place}' for place, number in sorted(found.items()))} "
+                f"{traffic.settings.drain_seconds:g} s after new ones went elsewhere. Raise drain_seconds (rollback_haproxy_drain_seconds), "
+                "or go on over them with cut_sessions=true (rollback_haproxy_cut_sessions).",
+                changed=True,
+                sessions=found,
+            )
+        for key in left:
+            _close_unused(traffic, key, wanted.get(key))
+        time.sleep(FLUSH)
+
+
+def _close_unused(traffic: Traffic, key: str, place: Place | None) -> None:
+    """HAProxy closes the unused connections of a server when its IP address changes, and only then.
+
+    So it is told the same address in its other spelling, and then again in the first one. In between connections go to the same place.
+    """
+    if place is None or ":" in place[0] or not _has_ipv6():
+        return
+    traffic.run.fence()
+    for address in (f"{MAPPED}{place[0]}", place[0]):
+        traffic.runtime.tell(f"set server {key} addr {address} port {place[1]}")
+    _expect(traffic.runtime, {key: place})
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
+def connections(runtime: Runtime, place: Place) -> int:
+    """How many TCP connections to a place HAProxy has, those that nobody uses at the moment among them."""
+    folder, uid = _process(runtime)
+    spellings = {_hex(address, place[1]) for address in (place[0], *([f"{MAPPED}{place[0]}"] if ":" not in place[0] else []))}
+    number = 0
+    for name in ("tcp", "tcp6"):
+        try:
+            with open(f"{folder}/net/{name}", encoding="ascii") as handle:
+                lines = handle.read().splitlines()[1:]
+        except FileNotFoundError:
+            continue
+        for line in lines:
+            words = line.split()
+            number += words[2] in spellings and words[3] in IN_USE and words[7] == uid
+    return number
+
+
+def _process(runtime: Runtime) -> tuple[str, str]:
+    """The folder in /proc of HAProxy's process, whose network it is, and the user of its sockets."""
+    pid = next((line.partition(":")[2].strip() for line in runtime.ask("show info").splitlines() if line.startswith("Pid:")), "")
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as handle:
+            status = dict(line.split(":", 1) for line in handle if ":" in line)
+        if status["Name"].strip() == "haproxy":
+            return f"/proc/{pid}", status["Uid"].split()[1]
+    except (OSError, KeyError, IndexError):
+        pass
+    raise RollbackError(
+        f"HAProxy says that it is process {pid or 'unknown'}, which is none of this host as seen from here, so its connections cannot be "
+        "counted. Run this on the host, and not in a container, where HAProxy itself runs."
+    )
+
+
+def _hex(address: str, port: int) -> str:
+    """An address as /proc/net/tcp shows it: words of 32 bits in the byte order of the machine."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    words = [int.from_bytes(packed[start : start + 4], sys.byteorder) for start in range(0, len(packed), 4)]
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+
+
+# -- what was typed -------------------------------------------------------------------------------------------------------
+
+
+def address_of(text: str) -> Place:
+    """``host:port`` with a numeric host, as the runtime socket wants it."""
+    host, unused, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit() or not 1 <= int(port) <= 65535 or not all(char in "0123456789abcdefABCDEF.:" for char in host):
+        raise RollbackError(f"The address {text!r} is not an IP address and a port; expected for example 10.0.0.12:5001.")
+    return host, int(port)
+
+
+def ports_of(given: t.Mapping[str, t.Any]) -> dict[int, int]:
+    found = {}
+    for old, new in given.items():
+        if not all(str(port).isdigit() and 1 <= int(port) <= 65535 for port in (old, new)):
+            raise RollbackError(f"ports says {new!r} instead of {old!r}; expected two ports, for example 5001 instead of 5000.")
+        found[int(old)] = int(new)
+    return found
+
+
+def _answers(places: t.Iterable[Place]) -> None:
+    """HAProxy's own checks take a while to notice that nothing listens at a new address; customers do not."""
+    for host, port in places:
+        try:
+            socket.create_connection((host, port), 3.0).close()
+        except OSError as exc:
+            raise RollbackError(f"Nothing answers at {host}:{port}, as seen from the proxy ({exc}); no server was sent there.") from exc
