@@ -263,16 +263,17 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._haproxy.options import haproxy_argument_spec, keys_of, traffic_of
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.options import haproxy_argument_spec, traffic_of
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.traffic import COMPONENT, STEPS
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec, run_of
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.options import keys_of
 
 
 def reach(module: AnsibleModule) -> dict[str, t.Any]:
     state = module.params["state"]
     with run_of(module, COMPONENT, STEPS, acting=state != "observed") as run:
         try:
-            return traffic_of(module, run).reach(state, keys_of(module))
+            return traffic_of(module, run).reach(state, keys_of(module, "HAProxy"))
         except RollbackError as exc:
             exc.details.setdefault("steps", run.steps)
             raise
