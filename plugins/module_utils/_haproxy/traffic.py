@@ -180,9 +180,7 @@ class Traffic(states.Traffic[Server]):
             for key, place in needed.items():
                 self.runtime.tell(f"set server {key} addr {place[0]} port {place[1]}")
             found = self.runtime.servers()
-            wrong = [
-                f"{key} is at {found[key].place}" for key, place in needed.items() if (found[key].address, found[key].port) != place
-            ]
+            wrong = [f"{key} is at {found[key].place}" for key, place in needed.items() if (found[key].address, found[key].port) != place]
             if wrong:
                 raise RollbackError(f"HAProxy does not do what it was told: {'; '.join(wrong)}.", changed=True)
         with self.run.step("verify", servers=sorted(needed)):
