@@ -19,6 +19,7 @@ lab_compose_docker_host, _environment   an engine with containers, and what dock
 lab_compose_dir, _url                   a project that runs release 1.0.0 of its service api, and where that answers;
                                         its image name names release 2.0.0 already
 lab_haproxy_socket, _url, _share_map, _receivers_map   a proxy with the servers app1 and app2 behind it, and a receiver
+lab_nginx_folder, _config, _pid_file, _url              the same with nginx; _other is the address of app2
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import pytest
 
 from tests.lab import compose, images, ports
 from tests.lab import docker as lab_docker
+from tests.lab import nginx as lab_nginx
 from tests.lab import registry as lab_registry
 from tests.lab import traffic as lab_traffic
 from tests.lab.fixtures import unavailable
@@ -80,6 +82,10 @@ def play(target: pathlib.Path, tmp_path: pathlib.Path, variables: dict[str, t.An
         with contextlib.ExitStack() as services:
             given.update(_images(services, tmp_path))
             _run(target, tmp_path, given)
+    elif uses(target, "lab_nginx_"):
+        with contextlib.ExitStack() as services:
+            given.update(_nginx(services))
+            _run(target, tmp_path, given)
     elif uses(target, "lab_haproxy_"):
         with contextlib.ExitStack() as services:
             given.update(_proxy(services, lab_tmp))
@@ -102,6 +108,24 @@ def _proxy(services: contextlib.ExitStack, folder: pathlib.Path) -> dict[str, t.
         "lab_haproxy_url": proxy.url,
         "lab_haproxy_share_map": proxy.places.share_map,
         "lab_haproxy_receivers_map": proxy.places.receivers_map,
+    }
+
+
+def _nginx(services: contextlib.ExitStack) -> dict[str, t.Any]:
+    missing = lab_traffic.missing(lab_nginx.NGINX)
+    if missing:
+        unavailable(missing)
+    servers = {name: lab_traffic.Echo(name).start() for name in ("app1", "app2")}
+    folder = pathlib.Path(services.enter_context(tempfile.TemporaryDirectory(prefix="payops-nginx-")))
+    proxy = lab_nginx.Nginx(folder, {name: each.port for name, each in servers.items()}).start()
+    for each in (*servers.values(), proxy):
+        services.callback(each.stop)
+    return {
+        "lab_nginx_folder": str(proxy.files),
+        "lab_nginx_config": str(proxy.config),
+        "lab_nginx_pid_file": str(proxy.pid_file),
+        "lab_nginx_url": proxy.url,
+        "lab_nginx_other": f"127.0.0.1:{servers['app2'].port}",
     }
 
 

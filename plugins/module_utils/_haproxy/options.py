@@ -10,17 +10,13 @@ import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import (
-    CLOSED,
-    OPEN,
-    Doors,
-    Places,
-    check_frontends,
-    check_receivers,
-)
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.doors import Doors, Places
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import Runtime
-from ansible_collections.payops.rollback.plugins.module_utils._haproxy.traffic import OF_SERVERS, STATES, Settings, Traffic
+from ansible_collections.payops.rollback.plugins.module_utils._haproxy.traffic import Traffic
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.doors import check_frontends
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.options import settings_of, traffic_argument_spec
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.states import OF_SERVERS
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -28,55 +24,17 @@ if t.TYPE_CHECKING:
 
 def haproxy_argument_spec() -> dict[str, t.Any]:
     return {
-        "state": {"type": "str", "choices": list(STATES), "required": True},
+        **traffic_argument_spec(),
         "socket": {"type": "str", "default": "/run/haproxy/admin.sock"},
-        "servers": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {"backend": {"type": "str", "required": True}, "server": {"type": "str", "required": True}},
-        },
-        "frontends": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "name": {"type": "str", "required": True},
-                "url": {"type": "str", "required": True},
-                "validate_certs": {"type": "bool", "default": True},
-                "ca_cert": {"type": "path"},
-                "server_name": {"type": "str"},
-            },
-        },
-        "receivers": {"type": "list", "elements": "str", "default": []},
         "share_map": {"type": "path", "default": "/etc/haproxy/payops-share.map"},
         "receivers_map": {"type": "path", "default": "/etc/haproxy/payops-receivers.map"},
-        "retry_after": {"type": "int", "default": 30},
-        "share": {"type": "int", "default": OPEN},
-        "percent": {"type": "int", "default": 100},
-        "ramp": {"type": "list", "elements": "int", "default": []},
-        "ramp_seconds": {"type": "float", "default": 5.0},
-        "drain_seconds": {"type": "float", "default": 30.0},
-        "cut_sessions": {"type": "bool", "default": False},
-        "min_left": {"type": "int", "default": 1},
-        "wait_seconds": {"type": "float", "default": 30.0},
-        "hold_seconds": {"type": "int", "default": 900},
-        "address": {"type": "str", "default": ""},
-        "ports": {"type": "dict", "default": {}},
         "state_file": {"type": "path"},
     }
 
 
 def traffic_of(module: AnsibleModule, run: Run) -> Traffic:
     params = module.params
-    for name, low, high in (("share", CLOSED, OPEN), ("percent", 1, 100)):
-        if not low <= params[name] <= high:
-            raise RollbackError(f"{name} must be from {low} to {high}, found {params[name]}.")
-    wrong = [percent for percent in params["ramp"] if not 1 <= percent <= 100]
-    if wrong or sorted(params["ramp"]) != params["ramp"]:
-        raise RollbackError(f"ramp must be percentages from 1 to 100 that rise, found {params['ramp']}.")
-    values: dict[str, t.Any] = {name: params[name] for name in Settings._fields}
-    values["receivers"] = tuple(check_receivers(params["receivers"]))
+    settings = settings_of(module)
     runtime = Runtime(params["socket"])
     places = Places(params["share_map"], params["receivers_map"], params["retry_after"])
     doors = Doors(runtime, check_frontends(params["frontends"]), places)
@@ -86,18 +44,4 @@ def traffic_of(module: AnsibleModule, run: Run) -> Traffic:
                 raise RollbackError(
                     f"{folder} cannot be written by this user, but HAProxy's maps are there. Run as root (rollback_haproxy_user: root)."
                 )
-    return Traffic(runtime, doors, run, Settings(**values), module.check_mode)
-
-
-def keys_of(module: AnsibleModule) -> list[str]:
-    """``backend/server`` of each of the servers."""
-    found: list[str] = []
-    for each in module.params["servers"]:
-        key = f"{each['backend']}/{each['server']}"
-        if any(char.isspace() or char == ";" for char in key) or key.count("/") != 1:
-            raise RollbackError(f"{key!r} does not name a server of HAProxy; expected the names as haproxy.cfg has them.")
-        if key not in found:
-            found.append(key)
-    if module.params["state"] in OF_SERVERS and not found:
-        raise RollbackError(f"state={module.params['state']} needs servers, such as [{{backend: payments, server: app1}}]; found none.")
-    return found
+    return Traffic(runtime, doors, run, settings, module.check_mode, params["state_file"])

@@ -21,11 +21,11 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import Runtime, Server
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.places import Place, answers, home_of, wanted_places
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._haproxy.traffic import Traffic
 
-Place = t.Tuple[str, int]
 IN_USE = ("01", "02", "03")  # established, and those that are being opened
 MAPPED = "::ffff:"  # before an IPv4 address, the same address in the words of IPv6
 FLUSH = 0.25  # seconds between two closings of connections that nobody uses
@@ -34,7 +34,7 @@ FLUSH = 0.25  # seconds between two closings of connections that nobody uses
 def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Server]) -> dict[str, t.Any]:
     """The servers at ``address``, at ``ports`` of their own host, or where they were before."""
     routes = traffic.state().get("routes") or {}
-    homes = {key: _home(key, routes, servers) for key in keys}
+    homes = {key: home_of(key, routes, _place(servers[key])) for key in keys}
     told = {
         "places": {
             key: {
@@ -46,7 +46,7 @@ def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Serv
             for key, home in homes.items()
         }
     }
-    wanted = _wanted(traffic, homes, routes)
+    wanted = wanted_places(traffic.proxy, traffic.settings.address, traffic.settings.ports, homes, routes)
     leaving: dict[str, Place] = {key: (str(place[0]), int(place[1])) for key, place in (traffic.state().get("leaving") or {}).items()}
     # A health check that names the server's port goes where the server goes; HAProxy itself leaves it behind.
     checked = {key: {homes[key][1], servers[key].port, leaving.get(key, homes[key])[1]} for key in keys}
@@ -55,7 +55,7 @@ def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Serv
     traffic.actions += [f"{key} to {place[0]}:{place[1]}, not {servers[key].place}" for key, place in needed.items()]
     if traffic.check:
         return told
-    _answers(sorted(set(needed.values())))
+    answers(sorted(set(needed.values())))
     if needed:
         leaving.update({key: _place(servers[key]) for key in needed if _place(servers[key]) != wanted[key]})
         known = {
@@ -87,31 +87,9 @@ def routed(traffic: Traffic, keys: t.Sequence[str], servers: t.Mapping[str, Serv
     return told
 
 
-def _home(key: str, routes: t.Mapping[str, t.Any], servers: t.Mapping[str, Server]) -> Place:
-    """Where a server was before it was first routed elsewhere."""
-    known = routes.get(key)
-    return (str(known["address"]), int(known["port"])) if known else _place(servers[key])
-
-
 def _place(server: Server) -> Place:
     """A call that was killed may have left the other spelling (see _close_unused)."""
     return server.address[len(MAPPED) :] if server.address.startswith(MAPPED) else server.address, server.port
-
-
-def _wanted(traffic: Traffic, homes: t.Mapping[str, Place], routes: t.Mapping[str, t.Any]) -> dict[str, Place]:
-    settings = traffic.settings
-    if settings.address:
-        return dict.fromkeys(homes, address_of(settings.address))
-    if not settings.ports:
-        return {key: home for key, home in homes.items() if key in routes}
-    ports = ports_of(settings.ports)
-    strange = [f"{key} at {home[0]}:{home[1]}" for key, home in homes.items() if home[1] not in ports]
-    if strange:
-        raise RollbackError(
-            f"HAProxy reaches {', '.join(strange)}, but ports says where to go instead of {', '.join(map(str, sorted(ports)))} only. "
-            "Nothing was sent elsewhere; name each port at which HAProxy reaches these servers."
-        )
-    return {key: (home[0], ports[home[1]]) for key, home in homes.items()}
 
 
 def _expect(runtime: Runtime, wanted: t.Mapping[str, Place], checks: t.Mapping[str, int] | None = None) -> None:
@@ -220,33 +198,3 @@ def _hex(address: str, port: int) -> str:
     packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     words = [int.from_bytes(packed[start : start + 4], sys.byteorder) for start in range(0, len(packed), 4)]
     return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
-
-
-# -- what was typed -------------------------------------------------------------------------------------------------------
-
-
-def address_of(text: str) -> Place:
-    """``host:port`` with a numeric host, as the runtime socket wants it."""
-    host, unused, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535 or not all(char in "0123456789abcdefABCDEF.:" for char in host):
-        raise RollbackError(f"The address {text!r} is not an IP address and a port; expected for example 10.0.0.12:5001.")
-    return host, int(port)
-
-
-def ports_of(given: t.Mapping[str, t.Any]) -> dict[int, int]:
-    found = {}
-    for old, new in given.items():
-        if not all(str(port).isdigit() and 1 <= int(port) <= 65535 for port in (old, new)):
-            raise RollbackError(f"ports says {new!r} instead of {old!r}; expected two ports, for example 5001 instead of 5000.")
-        found[int(old)] = int(new)
-    return found
-
-
-def _answers(places: t.Iterable[Place]) -> None:
-    """HAProxy's own checks take a while to notice that nothing listens at a new address; customers do not."""
-    for host, port in places:
-        try:
-            socket.create_connection((host, port), 3.0).close()
-        except OSError as exc:
-            raise RollbackError(f"Nothing answers at {host}:{port}, as seen from the proxy ({exc}); no server was sent there.") from exc

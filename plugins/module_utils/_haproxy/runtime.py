@@ -14,6 +14,7 @@ import socket
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.places import place_of
 
 # Bits of srv_admin_state: what the configuration says and what somebody said at run time.
 MAINT, DRAIN = 0x01, 0x08
@@ -54,7 +55,10 @@ class Server(t.NamedTuple):
 
     @property
     def place(self) -> str:
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return place_of(self.address, self.port)
+
+    def described(self) -> dict[str, t.Any]:
+        return {"state": self.state, "weight": self.weight, "address": self.place, "up": self.operational != 0}
 
 
 class Runtime:
