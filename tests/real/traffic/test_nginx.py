@@ -122,6 +122,14 @@ def test_servers_out_in_part_and_elsewhere(nginx_rig: NginxRig) -> None:
         assert rig.proxy.answering() == {"green", "app2", "app3"}
         rig.quartet("routed", "app1", address="")
         rig.as_before()
+        home = rig.echoes["app1"].port
+        rig.quartet("routed", "app1", ports={str(home): green.port})
+        assert rig.ok("routed", "app1", ports={str(home): green.port})["places"]["payments/app1"]["port"] == home
+        assert rig.proxy.answering() == {"green", "app2", "app3"}
+        assert "expected two ports" in rig.refused("routed", "app1", ports={str(home): "next"})
+        assert "name each port at which nginx reaches" in rig.refused("routed", "app1", ports={"1": 2})
+        rig.quartet("routed", "app1", ports={})
+        rig.as_before()
     finally:
         green.stop()
     assert "Nothing answers at" in rig.refused("routed", "app1", address=f"127.0.0.1:{green.port}")
@@ -227,6 +235,6 @@ def test_an_nginx_that_is_not_prepared_is_refused_with_the_lines(nginx_rig: Ngin
 def test_the_role_and_the_module_show_the_same_lines() -> None:
     lines = [line.strip() for line in snippet(Places("/etc/nginx/payops/doors.conf"), ["api"]).splitlines() if "http {" not in line]
     documentation = (ROOT / "plugins/modules/nginx_servers.py").read_text(encoding="utf-8")
-    notes = "\n".join(yaml.safe_load(documentation.split('r"""')[1])["notes"])
+    notes = "\n".join(yaml.safe_load(documentation.split('"""')[1])["notes"])
     for shown in (notes, (ROOT / "roles/rollback_haproxy/README.md").read_text(encoding="utf-8")):
         assert [line for line in lines if line not in shown] == []
