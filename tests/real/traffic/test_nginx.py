@@ -75,6 +75,33 @@ def test_no_request_fails_while_a_server_leaves_and_comes_back(nginx_rig: NginxR
     rig.as_before()
 
 
+def test_routed_waits_until_nobody_is_left_at_the_old_address(nginx_rig: NginxRig) -> None:
+    """Whoever stops what is there must not cut a payment off; also a call that follows one that was killed."""
+    rig = nginx_rig
+    rig.ok("drained", "app2", "app3")
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(rig.proxy.get("/slow").text))
+    thread.start()
+    time.sleep(0.3)
+    green = traffic.Echo("green").start()
+    try:
+        assert rig.run("routed", "app1", fault="nginx/reload/after=kill", address=f"127.0.0.1:{green.port}") == {"killed": True}
+        left = rig.run("routed", "app1", address=f"127.0.0.1:{green.port}", drain_seconds=0.3)
+        assert left["failed"] and left["sessions"] == {"payments/app1": 1}, left
+        process = rig.start("routed", "app1", address=f"127.0.0.1:{green.port}")
+        time.sleep(0.5)
+        assert process.poll() is None, "it did not wait"
+        traffic.fetch(f"http://127.0.0.1:{rig.echoes['app1'].port}/release")
+        assert modules.result_of(process)["steps"][-1]["left"] == []
+        thread.join(10)
+        assert answers == ["app1"]
+        rig.ok("routed", "app1")
+    finally:
+        green.stop()
+    rig.ok("previous")
+    rig.as_before()
+
+
 def test_drained_waits_for_the_last_session_and_names_it(nginx_rig: NginxRig) -> None:
     rig = nginx_rig
     rig.ok("drained", "app2", "app3")  # so that the slow request is app1's
