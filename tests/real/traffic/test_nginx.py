@@ -227,6 +227,6 @@ def test_an_nginx_that_is_not_prepared_is_refused_with_the_lines(nginx_rig: Ngin
 def test_the_role_and_the_module_show_the_same_lines() -> None:
     lines = [line.strip() for line in snippet(Places("/etc/nginx/payops/doors.conf"), ["api"]).splitlines() if "http {" not in line]
     documentation = (ROOT / "plugins/modules/nginx_servers.py").read_text(encoding="utf-8")
-    notes = "\n".join(yaml.safe_load(documentation.split('r"""')[1])["notes"])
+    notes = "\n".join(yaml.safe_load(documentation.split('"""')[1])["notes"])
     for shown in (notes, (ROOT / "roles/rollback_haproxy/README.md").read_text(encoding="utf-8")):
         assert [line for line in lines if line not in shown] == []
