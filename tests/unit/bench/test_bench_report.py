@@ -180,7 +180,7 @@ def test_writer_without_a_server_keeps_trying_and_counts_errors(tmp_path: pathli
 
 
 def test_containers_are_told_and_judged() -> None:
-    records = filled(**{"blue_green__failed": 0, "blue_green__requests": 500, "blue_green__outage": 0.05, "blue_green__command": 9})
+    records = filled(blue_green__failed=0, blue_green__requests=500, blue_green__outage=0.05, blue_green__command=9)
     for size, ours, rival in ((1, 0.5, 2.0), (200, 0.6, 20.0)):
         records.add(f"retag-{size}", "seconds", ours)
         records.add(f"pull-{size}", "seconds", rival)
