@@ -166,6 +166,21 @@ def test_routed_elsewhere_and_back(rig: Rig) -> None:
     assert rig.proxy.states() == rig.open
 
 
+def test_where_servers_are_and_what_stands_against_sending_everybody_elsewhere(rig: Rig) -> None:
+    def place() -> t.Any:
+        return rig.ok("routed", "app1", check=True)["places"]["payments/app1"]
+
+    here = rig.echoes["app1"].port
+    assert place() == {"address": "127.0.0.1", "port": here, "state": "ready", "against": None}
+    rig.proxy.ask(f"set server payments/app1 check-port {rig.echoes['app2'].port}")
+    assert "checks the health of payments/app1 at another" in place()["against"]
+    rig.proxy.ask(f"set server payments/app1 check-port {here}")
+    rig.ok("maint", "app1")
+    assert (place()["state"], place()["against"]) == ("maint", None)
+    rig.ok("previous")
+    rig.as_before()
+
+
 def test_nobody_is_left_at_the_old_address(rig: Rig) -> None:
     """HAProxy would use its connections to the old address for as long as busy clients keep theirs."""
     ended = threading.Event()
