@@ -61,7 +61,7 @@ class Master:
         title = _title(pid)
         if not title.startswith("nginx: master process"):
             raise RollbackError(f"{self.pid_file} names process {pid}, which is no master of nginx. Nothing was touched. {hint}")
-        own = re.search(r" -c (\S+)", title)
+        own = re.search(r" -c (/\S+)", title)
         if own and os.path.realpath(own.group(1)) != os.path.realpath(self.config):
             raise RollbackError(
                 f"The nginx that {self.pid_file} names runs with {own.group(1)}, not with {self.config}. Nothing was touched. "
