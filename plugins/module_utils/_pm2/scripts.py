@@ -12,12 +12,15 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import write_a
 
 # Answers 503 on the application's port while it is held, so that payment providers and customers retry and nobody is refused.
 RESPONDER = r"""'use strict';
+const fs = require('fs');
 const http = require('http');
 const port = Number(process.env.PORT);
 const hosts = (process.env.PAYOPS_HOLD_HOSTS || '').split(',').filter(Boolean);
 const retryAfter = process.env.PAYOPS_HOLD_RETRY_AFTER || '30';
-// The same address as the application's, or it could not listen beside us. One on all addresses mostly gave no host.
-const everywhere = hosts.length === 0 || hosts.some((host) => host === '::' || host === '0.0.0.0');
+// The same address as the application's, or it could not listen beside us, nor after us. One that gave no host listens on ::,
+// and on 0.0.0.0 only where the machine has no IPv6 at all.
+const none = fs.existsSync('/proc/net/tcp6') ? '::' : '0.0.0.0';
+const everywhere = hosts.length === 0 || hosts.includes(none);
 const candidates = everywhere ? [undefined, ...hosts] : [...hosts, undefined];
 const body = JSON.stringify({
   status: 'unavailable',

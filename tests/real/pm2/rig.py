@@ -42,7 +42,7 @@ const server = http.createServer((request, response) => {
   setTimeout(answer, request.url === '/slow' ? 1200 : 3);
 });
 if (behaviour === 'silent') setInterval(() => {}, 1000);
-else setTimeout(() => server.listen(Number(process.env.PORT)), behaviour === 'slow' ? 1500 : 0);
+else setTimeout(() => server.listen(Number(process.env.PORT), process.env.HOST || undefined), behaviour === 'slow' ? 1500 : 0);
 """
 
 WORKER = (

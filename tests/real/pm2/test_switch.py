@@ -129,6 +129,18 @@ def test_stopped_stays_stopped_over_a_reboot_and_starts_again(make_rig: MakeRig)
     rig.check_complete("1.0.0")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", ""])
+def test_a_hold_of_a_stopped_app_listens_where_the_app_will(make_rig: MakeRig, host: str) -> None:
+    """As after an emergency: nobody is there to share the port with, and the release must get it from the responder."""
+    rig = make_rig()
+    rig.first_and_second(HOST=host)
+    rig.module("stopped")
+    rig.module("held")
+    assert rig.ask()[0] == 503
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+
+
 def test_persistent_paths_and_environment(make_rig: MakeRig) -> None:
     rig = make_rig()
     rig.deploy("1.0.0")
