@@ -10,6 +10,7 @@ knows the collection, but for the lines that it asks for in haproxy.cfg.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import io
 import json
 import pathlib
@@ -233,12 +234,13 @@ class Fleet:
         raise RuntimeError("no free network found for the fleet")
 
     def clear(self) -> None:
-        client = self.engine.client()
         for host in self.hosts.values():
             if host.id:
-                client.remove_container(host.id, force=True, v=True)
+                with contextlib.suppress(Exception):  # of an engine that is gone nothing is left, either
+                    self.engine.client().remove_container(host.id, force=True, v=True)
         if self.network:
-            client.remove_network(self.network)
+            with contextlib.suppress(Exception):
+                self.engine.client().remove_network(self.network)
 
     # -- what a team has done before ------------------------------------------------------------------------------------
 
@@ -321,8 +323,7 @@ class Fleet:
         host.pm2("reload", app.APP_NAME)
 
     def environment(self) -> dict[str, str | int]:
-        assert self.roles is not None, "the fleet has no database"
-        roles, server = self.roles, self.server
+        roles, server = self.roles or create_roles(self.server, "payments", password=self.password), self.server
         return {
             "HOST": "0.0.0.0",
             "PORT": APP_PORT,
@@ -341,8 +342,6 @@ class Fleet:
         made.network, made.password = state["network"], state["password"]
         for name, host in state["hosts"].items():
             made.hosts[name].id, made.hosts[name].address = host["id"], host["address"]
-        if made.of("database"):
-            made.roles = create_roles(made.server, "payments", password=made.password)
         return made
 
     # -- for the controller ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -128,8 +129,9 @@ class Scenario:
             return
         self.stop_paying()
         if self.compose:
-            for each in self.engine.client().containers(all=True, filters={"label": "com.docker.compose.project=payments"}):
-                self.engine.client().remove_container(each["Id"], force=True, v=True)
+            with contextlib.suppress(Exception):  # of an engine that is gone nothing is left, either
+                for each in self.engine.client().containers(all=True, filters={"label": "com.docker.compose.project=payments"}):
+                    self.engine.client().remove_container(each["Id"], force=True, v=True)
         self.fleet.clear()
         if self.told["own_engine"]:
             self.engine.__exit__()
