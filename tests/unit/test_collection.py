@@ -89,3 +89,11 @@ def test_a_role_documents_each_of_its_defaults(role: pathlib.Path) -> None:
     assert public <= spec_options(role), f"in defaults/main.yml but not in meta/argument_specs.yml: {public - spec_options(role)}"
     strangers = {name for name in public if not re.match(rf"{role.name}_", name)}
     assert not strangers, f"variables of other prefixes: {strangers}"
+
+
+@pytest.mark.parametrize("role", sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir()), ids=lambda path: path.name)
+def test_a_result_never_takes_the_name_of_an_option(role: pathlib.Path) -> None:
+    """The next include of the role would be given the result as that option, and refuse it."""
+    texts = [path.read_text(encoding="utf-8") for path in (role / "tasks").rglob("*.yml")]
+    results = {name for text in texts for name in re.findall(r"^\s*register: (\w+)", text, re.MULTILINE)}
+    assert results.isdisjoint(spec_options(role))
