@@ -60,24 +60,30 @@ class Server(t.Protocol):
 
     @property
     def backend(self) -> str: ...
+
     @property
     def name(self) -> str: ...
+
     @property
     def address(self) -> str: ...
+
     @property
     def port(self) -> int: ...
+
     @property
     def state(self) -> str:
         """V(ready), V(drain) or V(maint)."""
 
     @property
     def weight(self) -> int: ...
+
     @property
     def usable(self) -> bool:
         """Whether new connections go there."""
 
     @property
     def place(self) -> str: ...
+
     def described(self) -> dict[str, t.Any]:
         """What people are shown."""
 
