@@ -52,6 +52,7 @@ def test_a_host_without_sshd_is_found_before_anything_is_flipped(five: Hosts) ->
     assert not five.locks()
 
 
+@pytest.mark.full
 def test_a_part_of_the_hosts_is_refused(five: Hosts) -> None:
     five.play("rollback_full", "--limit", "app1,db1").refused("allow_partial=true")
     five.all_at(NEXT)

@@ -250,6 +250,7 @@ def test_a_truncated_record_is_listed_with_its_reason(deployed: World) -> None:
         record.write_bytes(saved)
 
 
+@pytest.mark.full
 def test_a_point_of_another_server(deployed: World) -> None:
     """Copied whole from another database server, so that every checksum is right: only a person may say that it belongs here."""
     (point,) = deployed.points()
@@ -283,6 +284,7 @@ def test_pm2_under_another_home(deployed: World) -> None:
         played.refused("PM2_HOME /nonexistent/pm2 does not exist")
 
 
+@pytest.mark.full
 def test_pm2_that_does_not_run(deployed: World) -> None:
     (point,) = deployed.points()
     host = deployed.hosts[0]

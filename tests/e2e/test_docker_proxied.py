@@ -176,6 +176,7 @@ def test_customers_notice_nothing_of_an_application_that_goes_back(world: Compos
     assert report["acknowledged"] > 100 and report["failed"] == 0, (world.clients / "failures.jsonl").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_no_payment_is_lost_when_the_database_goes_back_too(world: Composed) -> None:
     world.deploy(1, NEXT, NOTE)
     with world.paying(10):

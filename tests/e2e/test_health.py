@@ -50,6 +50,7 @@ def test_without_probes_nothing_is_called_good(deployed: World) -> None:
         deployed.set_variables(**deployed.quick)
 
 
+@pytest.mark.full
 def test_a_point_of_a_sick_release_says_so(deployed: World) -> None:
     (point,) = deployed.points()
     try:

@@ -65,7 +65,7 @@ def test_a_killed_controller_is_followed_by_the_same_command(deployed: World, pl
     deployed.all_at(NEXT)
 
 
-@pytest.mark.parametrize("place", matrix({("pm2", "start", "during")}, FULL_ROLLBACK))
+@pytest.mark.parametrize("place", matrix(set(), FULL_ROLLBACK))
 def test_a_killed_controller_is_followed_by_undo(deployed: World, place: Place) -> None:
     (point,) = deployed.points()
     deployed.forget_if_needed(place[1])
@@ -104,6 +104,7 @@ def test_another_playbook_that_is_killed_is_played_again(deployed: World, case: 
                 shutil.rmtree(path)
 
 
+@pytest.mark.full
 def test_an_emergency_stop_and_its_recovery_are_both_killed(deployed: World) -> None:
     with deployed.watching(closed_is_fine=True):
         with deployed.stopped_at("postgresql_access/alter/during", "rollback_emergency") as stopped:

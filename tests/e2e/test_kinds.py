@@ -48,6 +48,7 @@ def test_database_alone_again_after_it_was_written_to(deployed: World) -> None:
     deployed.all_at(GOOD)
 
 
+@pytest.mark.full
 def test_application_alone_needs_the_schema_that_belongs_to_it(deployed: World) -> None:
     (point,) = deployed.points()
     before = deployed.picture(runs=False)
@@ -118,6 +119,7 @@ def test_emergency_with_a_version_that_does_not_exist_stops_all_the_same(deploye
 
 
 @pytest.mark.parametrize("part", ["application", pytest.param("database", marks=pytest.mark.full)])
+@pytest.mark.full
 def test_verify_is_green_and_red(deployed: World, part: str) -> None:
     assert deployed.play("verify").ok().changed == 0
     if part == "application":

@@ -38,6 +38,7 @@ def restarts(world: World) -> int:
     return sum(int(each["pm2_env"]["restart_time"]) for each in world.hosts[0].pm2.apps(APP_NAME))
 
 
+@pytest.mark.full
 def test_a_full_rollback_ends_its_workers_before_their_connections(deployed: World) -> None:
     """It is held before the databases change, so nobody loses a connection under it, and no worker of the release dies."""
     (point,) = deployed.points()

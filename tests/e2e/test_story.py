@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.harness import BAD, GOOD, NEXT, NOTE, World, differences, settle_clock
 
 
@@ -64,6 +66,7 @@ def test_backup_list_rollback_undo_complete(world: World) -> None:
     world.all_at(GOOD)
 
 
+@pytest.mark.full
 def test_without_a_version_it_never_lands_on_a_release_that_was_left(world: World) -> None:
     """``latest`` and ``previous`` walk back over good releases only, however often they are asked."""
     oldest = world.play("backup", label="oldest").ok() and world.points()[-1]

@@ -45,6 +45,7 @@ def test_variables_of_an_inventory_are_no_words(deployed: World) -> None:
         deployed.set_variables(**deployed.quick)
 
 
+@pytest.mark.full
 def test_a_word_in_a_playbook_around_ours_is_refused(deployed: World) -> None:
     (point,) = deployed.points()
     path = deployed.folder / "around.yml"

@@ -95,6 +95,7 @@ def test_a_release_that_does_not_run_never_meets_a_customer(rig: ProxiedRig) -> 
     rig.check_complete("2.0.0")
 
 
+@pytest.mark.full
 def test_stopped_and_held_in_the_middle(rig: ProxiedRig) -> None:
     """An emergency ends the second project too, and a hold answers where the customers are."""
     rig.first_and_second()

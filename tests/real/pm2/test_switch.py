@@ -48,7 +48,7 @@ def test_there_and_back_in_cluster_mode_loses_no_request(make_rig: MakeRig, layo
         rig.module("previous")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["exchange", pytest.param("symlink", marks=pytest.mark.full)])
 def test_fork_mode_restarts_and_says_so(make_rig: MakeRig, layout: str) -> None:
     rig = make_rig(layout, "fork")
     rig.first_and_second()
@@ -129,7 +129,7 @@ def test_stopped_stays_stopped_over_a_reboot_and_starts_again(make_rig: MakeRig)
     rig.check_complete("1.0.0")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", *(pytest.param(host, marks=pytest.mark.full) for host in ("127.0.0.1", ""))])
 def test_a_hold_of_a_stopped_app_listens_where_the_app_will(make_rig: MakeRig, host: str) -> None:
     """As after an emergency: nobody is there to share the port with, and the release must get it from the responder."""
     rig = make_rig()
