@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import pathlib
 
+import pytest
+
 from tests.real.docker.compose_rig import SECRET, ComposeRig, Load
 
 
@@ -76,6 +78,7 @@ def test_a_release_that_does_not_run_is_taken_back(compose_rig: ComposeRig) -> N
     rig.check_complete("2.0.0")
 
 
+@pytest.mark.full
 def test_a_file_that_a_bad_release_broke(compose_rig: ComposeRig) -> None:
     """The way back needs nothing of what is live to be right."""
     rig = compose_rig
@@ -86,6 +89,7 @@ def test_a_file_that_a_bad_release_broke(compose_rig: ComposeRig) -> None:
     rig.check_complete("1.0.0", again=False)
 
 
+@pytest.mark.full
 def test_complete_drops_what_nothing_needs(compose_rig: ComposeRig) -> None:
     rig = compose_rig
     rig.first_and_second()
