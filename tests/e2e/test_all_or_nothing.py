@@ -39,6 +39,7 @@ def is_lost(five: Hosts, played: Played, name: str) -> None:
     five.all_at(NEXT, but=(name,))
 
 
+@pytest.mark.full
 def test_a_host_without_sshd_is_found_before_anything_is_flipped(five: Hosts) -> None:
     five.hosts["app2"].stop_sshd()
     try:

@@ -60,6 +60,7 @@ def untouched(world: World) -> t.Iterator[None]:
     world.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_an_extra_variables_file_of_awx(deployed: World) -> None:
     """AWX tags every string with !unsafe, and Ansible reads what is tagged like that as YAML would: 2.10 has lost a digit by then."""
     (point,) = deployed.points()

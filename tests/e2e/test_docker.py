@@ -68,6 +68,7 @@ def play(rig: ComposeRig, playbook: str, **words: t.Any) -> str:
     return done.stdout
 
 
+@pytest.mark.full
 def test_there_back_stopped_and_started(rig: ComposeRig) -> None:
     rig.one = rig.deploy("1.0.0")
     play(rig, "backup", version="v1")

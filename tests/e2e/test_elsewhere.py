@@ -88,6 +88,7 @@ def test_undo_of_a_finished_run(deployed: World, elsewhere: Elsewhere) -> None:
     deployed.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_undo_of_a_run_that_died_there(deployed: World, elsewhere: Elsewhere) -> None:
     """Its lease has not run out, and from here nobody can see whether it lives: only saying so aloud takes over."""
     (point,) = deployed.points()

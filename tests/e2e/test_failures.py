@@ -21,6 +21,7 @@ def test_a_step_that_fails_sends_everything_back(deployed: World, place: tuple[s
 
 
 @pytest.mark.parametrize("place", matrix({("postgresql", "swap")}, STEPS))
+@pytest.mark.full
 def test_a_module_that_is_killed_sends_everything_back(deployed: World, place: tuple[str, str]) -> None:
     fails(deployed, place, "kill")
 

@@ -123,8 +123,6 @@ def test_a_gradual_rollback_fails_no_request_and_a_bad_batch_stops_it(fleet: Fle
         assert [each["pid"] for each in fleet.hosts[0].pm2.jlist()] == pids, "a batch that was done is not touched again"
         fleet.as_before()
 
-        (point,) = fleet.points()
-        assert fleet.play("rollback_gradual", version=point).ok().changed == 0
         fleet.play("undo").ok()
         assert fleet.running() == [NEXT] * 3
         fleet.as_before()
@@ -132,6 +130,7 @@ def test_a_gradual_rollback_fails_no_request_and_a_bad_batch_stops_it(fleet: Fle
     assert report["acknowledged"] > 100 and report["failed"] == 0, report
 
 
+@pytest.mark.full
 def test_an_emergency_closes_the_proxy_and_recover_opens_it_in_steps(fleet: Fleet) -> None:
     fleet.play("rollback_emergency").ok()
     assert (fleet.proxy.get().status, fleet.proxy.get("/webhooks/mpesa/result").status) == (503, 503)

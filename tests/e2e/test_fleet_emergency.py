@@ -9,6 +9,8 @@ import re
 import time
 import typing as t
 
+import pytest
+
 from tests.e2e.hosts import NEXT, SMALL, Hosts
 from tests.lab.fleet import STORE
 
@@ -36,6 +38,7 @@ def stopped(five: Hosts, *names: str) -> None:
     assert five.server.sql("SELECT datallowconn FROM pg_database WHERE datname = 'payments'") == [(False,)]
 
 
+@pytest.mark.full
 def test_five_hosts_are_stopped_at_once(five: Hosts) -> None:
     played, seconds = stop(five)
     assert played.ok().outcome == "STOPPED"

@@ -97,6 +97,7 @@ def test_the_shipped_inventory_works_on_one_host(keja: KejaYangu) -> None:
     assert (keja.store / HOST).stat().st_mode & 0o7777 == 0o700
 
 
+@pytest.mark.full
 def test_a_backup_of_the_old_script_comes_back_whole(keja: KejaYangu) -> None:
     folder = keja.old_backup()
     keja.deploy(1, NEXT, NOTE)

@@ -77,6 +77,7 @@ def test_a_killed_controller_is_followed_by_undo(deployed: World, place: Place) 
 
 
 @pytest.mark.parametrize("case", matrix(SOME_OTHERS, OTHERS))
+@pytest.mark.full
 def test_another_playbook_that_is_killed_is_played_again(deployed: World, case: tuple[str, str, str, str]) -> None:
     playbook, *place = case
     before = deployed.points()
@@ -187,6 +188,7 @@ def test_the_database_server_loses_power_at_the_flip(deployed: World) -> None:
     deployed.all_at(NEXT)
 
 
+@pytest.mark.full
 def test_a_run_that_lost_its_lock_does_nothing_more(deployed: World) -> None:
     """Somebody takes over from a run that lives. Its module was killed, so that it lets go; the winner undoes, the loser stops."""
     (point,) = deployed.points()

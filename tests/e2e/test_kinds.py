@@ -15,6 +15,7 @@ def oid(world: World) -> int:
     return int(world.sql("SELECT oid::bigint FROM pg_database WHERE datname = current_database()")[0][0])
 
 
+@pytest.mark.full
 def test_database_alone_needs_the_code_that_belongs_to_it(deployed: World) -> None:
     (point,) = deployed.points()
     before = deployed.picture(runs=False)
@@ -81,6 +82,7 @@ def closed(world: World) -> bool:
     return rows == [(False,)]
 
 
+@pytest.mark.full
 def test_emergency_stop_and_recover(deployed: World) -> None:
     stopped = deployed.play("rollback_emergency").ok()
     assert stopped.outcome == "STOPPED"

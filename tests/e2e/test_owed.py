@@ -23,6 +23,7 @@ def paid(world: World, reference: str) -> bool:
     return world.sql("SELECT count(*) FROM payments WHERE reference = %s", (reference,)) == [(1,)]
 
 
+@pytest.mark.full
 def test_an_emergency_takes_over_between_flip_and_carrying_back(deployed: World) -> None:
     (point,) = deployed.points()
     pay(deployed, "owed-1")

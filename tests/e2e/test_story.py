@@ -113,6 +113,7 @@ def test_a_release_with_a_broken_migration_under_load(world: World) -> None:
     assert damaged == [(0,)]
 
 
+@pytest.mark.full
 def test_check_mode_changes_nothing(deployed: World) -> None:
     """Every playbook, before a rollback and after one."""
     (point,) = deployed.points()

@@ -105,6 +105,7 @@ def two(user: str) -> t.Iterator[TwoUsers]:
     yield from play_in(lambda folder: TwoUsers(folder, user))
 
 
+@pytest.mark.full
 def test_pm2_under_another_user(two: TwoUsers, user: str) -> None:
     (host,) = two.hosts
     refused = two.play("backup")

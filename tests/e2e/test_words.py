@@ -57,6 +57,7 @@ def test_a_word_in_a_playbook_around_ours_is_refused(deployed: World) -> None:
 
 
 @pytest.mark.parametrize("version", [2.10, *(pytest.param(text, marks=pytest.mark.full) for text in ("", "../x"))])
+@pytest.mark.full
 def test_an_emergency_stops_before_it_complains_of_its_version(deployed: World, version: t.Any) -> None:
     played = deployed.play("rollback_emergency", version=version)
     assert played.rc != 0 and "STOPPED: emergency of demo" in played.text and "ersion" in played.text.split("STOPPED: emergency")[1]
