@@ -30,6 +30,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
         if self.path == "/release":
             go.set()
         elif self.path == "/slow":
+            go.clear()
             go.wait(60)
         body = sys.argv[1].encode()
         self.send_response(200)

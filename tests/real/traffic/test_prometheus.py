@@ -34,7 +34,9 @@ def prometheus() -> t.Iterator[traffic.Prometheus]:
 def ask(prometheus: traffic.Prometheus, query: str, **more: t.Any) -> tuple[bool, str]:
     probe = {"type": "prometheus", "url": prometheus.url, "query": query, "expect": {"max": 0.01}, **more}
     result = run_probes([probe], successes=1, deadline=3, interval=0.2)
-    return result["ok"], str(result["probes"][0].get("last_error") or "")
+    # the last attempt may have begun right at the deadline
+    errors = [result["probes"][0].get(name) for name in ("first_error", "last_error")]
+    return result["ok"], "; ".join(error for error in errors if error)
 
 
 def test_a_number_within_its_threshold_passes(prometheus: traffic.Prometheus) -> None:
