@@ -203,25 +203,18 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec, run_of
+from ansible_collections.payops.rollback.plugins.module_utils._module import execute, run_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._nginx.options import nginx_argument_spec, traffic_of
-from ansible_collections.payops.rollback.plugins.module_utils._nginx.traffic import COMPONENT, STEPS
-from ansible_collections.payops.rollback.plugins.module_utils._traffic.options import keys_of
+from ansible_collections.payops.rollback.plugins.module_utils._nginx.traffic import STEPS, Traffic
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.options import reach
 
 
-def reach(module: AnsibleModule) -> dict[str, t.Any]:
-    state = module.params["state"]
-    with run_of(module, COMPONENT, STEPS, acting=state != "observed") as run:
-        try:
-            return traffic_of(module, run).reach(state, keys_of(module, "nginx"))
-        except RollbackError as exc:
-            exc.details.setdefault("steps", run.steps)
-            raise
+def act(module: AnsibleModule) -> dict[str, t.Any]:
+    return reach(module, Traffic, STEPS, traffic_of)
 
 
 def main() -> None:
-    execute(AnsibleModule({**run_argument_spec(), **nginx_argument_spec()}, supports_check_mode=True), reach)
+    execute(AnsibleModule({**run_argument_spec(), **nginx_argument_spec()}, supports_check_mode=True), act)
 
 
 if __name__ == "__main__":

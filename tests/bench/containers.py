@@ -6,6 +6,7 @@ a tag in a registry names another image, by one request and by pull, tag and pus
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import shutil
@@ -88,7 +89,7 @@ class Containers:
             for number in range(self.options.runs):
                 say(f"containers, run {number + 1} of {self.options.runs}")
                 for method in rotated(SWITCHES, number):
-                    attempt(self.records, method, lambda method=method: self._switch(method))  # type: ignore[misc]
+                    attempt(self.records, method, functools.partial(self._switch, method))
         finally:
             self.rig.clear()
 
@@ -141,8 +142,8 @@ class Retag:
             digests = [self._push(name, tag, size) for tag in ("one", "two")]
             for number in range(self.options.runs):
                 wanted = number % 2
-                attempt(self.records, f"retag-{size}", lambda: self._retag(name, size, digests[wanted]))  # noqa: B023
-                attempt(self.records, f"pull-{size}", lambda: self._pull(name, size, ("one", "two")[1 - wanted]))  # noqa: B023
+                attempt(self.records, f"retag-{size}", functools.partial(self._retag, name, size, digests[wanted]))
+                attempt(self.records, f"pull-{size}", functools.partial(self._pull, name, size, ("one", "two")[1 - wanted]))
 
     def _push(self, name: str, tag: str, size: int) -> str:
         """An image of random bytes, which no compression makes smaller; its digest."""

@@ -123,6 +123,8 @@ def test_a_gradual_rollback_fails_no_request_and_a_bad_batch_stops_it(fleet: Fle
         assert [each["pid"] for each in fleet.hosts[0].pm2.jlist()] == pids, "a batch that was done is not touched again"
         fleet.as_before()
 
+        (point,) = fleet.points()
+        assert fleet.play("rollback_gradual", version=point).ok().changed == 0
         fleet.play("undo").ok()
         assert fleet.running() == [NEXT] * 3
         fleet.as_before()

@@ -15,19 +15,17 @@ State file, below ``routes``: {backend/server: {address, port}}, where a server 
 from __future__ import annotations
 
 import socket
-import sys
 import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._haproxy.runtime import Runtime, Server
 from ansible_collections.payops.rollback.plugins.module_utils._traffic.places import Place, answers, home_of, wanted_places
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.sockets import IN_USE, MAPPED, sockets_of
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._haproxy.traffic import Traffic
 
-IN_USE = ("01", "02", "03")  # established, and those that are being opened
-MAPPED = "::ffff:"  # before an IPv4 address, the same address in the words of IPv6
 FLUSH = 0.25  # seconds between two closings of connections that nobody uses
 
 
@@ -162,39 +160,23 @@ def _has_ipv6() -> bool:
 
 def connections(runtime: Runtime, place: Place) -> int:
     """How many TCP connections to a place HAProxy has, those that nobody uses at the moment among them."""
-    folder, uid = _process(runtime)
-    spellings = {_hex(address, place[1]) for address in (place[0], *([f"{MAPPED}{place[0]}"] if ":" not in place[0] else []))}
-    number = 0
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"{folder}/net/{name}", encoding="ascii") as handle:
-                lines = handle.read().splitlines()[1:]
-        except FileNotFoundError:
-            continue
-        for line in lines:
-            words = line.split()
-            number += words[2] in spellings and words[3] in IN_USE and words[7] == uid
-    return number
+    pid, uid = _process(runtime)
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    wanted = (socket.inet_ntop(family, socket.inet_pton(family, place[0])), place[1])
+    return sum(each.peer == wanted and each.state in IN_USE and each.uid == uid for each in sockets_of(pid))
 
 
 def _process(runtime: Runtime) -> tuple[str, str]:
-    """The folder in /proc of HAProxy's process, whose network it is, and the user of its sockets."""
+    """HAProxy's process, whose network it is, and the user of its sockets."""
     pid = next((line.partition(":")[2].strip() for line in runtime.ask("show info").splitlines() if line.startswith("Pid:")), "")
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as handle:
             status = dict(line.split(":", 1) for line in handle if ":" in line)
         if status["Name"].strip() == "haproxy":
-            return f"/proc/{pid}", status["Uid"].split()[1]
+            return pid, status["Uid"].split()[1]
     except (OSError, KeyError, IndexError):
         pass
     raise RollbackError(
         f"HAProxy says that it is process {pid or 'unknown'}, which is none of this host as seen from here, so its connections cannot be "
         "counted. Run this on the host, and not in a container, where HAProxy itself runs."
     )
-
-
-def _hex(address: str, port: int) -> str:
-    """An address as /proc/net/tcp shows it: words of 32 bits in the byte order of the machine."""
-    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-    words = [int.from_bytes(packed[start : start + 4], sys.byteorder) for start in range(0, len(packed), 4)]
-    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"

@@ -10,18 +10,18 @@ and live until their last request or session is over.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
-import sys
 import time
-import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.places import Place
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.sockets import LISTENING, sockets_of
 
-Place = t.Tuple[str, int]
 WORKER, ENDING = "nginx: worker process", "is shutting down"
 
 
@@ -124,37 +124,16 @@ def _parent(pid: int) -> int:
 
 def peers(pid: int) -> list[Place]:
     """The far ends of all TCP connections of a process. Those of a client are there, too."""
-    sockets = set()
+    mine = set()
     try:
         for entry in os.listdir(f"/proc/{pid}/fd"):
-            try:
+            with contextlib.suppress(FileNotFoundError):  # it was closed in between
                 target = os.readlink(f"/proc/{pid}/fd/{entry}")
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                sockets.add(target[len("socket:[") : -1])
-    except OSError:  # it has ended
+                if target.startswith("socket:["):
+                    mine.add(target[len("socket:[") : -1])
+        return [each.peer for each in sockets_of(pid) if each.inode in mine and each.state != LISTENING]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended; whoever may not look must not take that for nobody
         return []
-    found = []
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/{pid}/net/{name}", encoding="ascii") as handle:
-                rows = [line.split() for line in handle.read().splitlines()[1:]]
-        except OSError:
-            continue
-        found += [_place(row[2]) for row in rows if len(row) > 9 and row[9] in sockets and row[3] != "0A"]
-    return found
-
-
-def _place(text: str) -> Place:
-    """``0100007F:1388`` as 127.0.0.1 and 5000; the kernel writes each four bytes in the machine's own order."""
-    raw, unused, port = text.partition(":")
-    data = bytes.fromhex(raw)
-    if sys.byteorder == "little":
-        data = b"".join(data[start : start + 4][::-1] for start in range(0, len(data), 4))
-    if data.startswith(b"\0" * 10 + b"\xff\xff"):
-        data = data[12:]
-    return socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data), int(port, 16)
 
 
 def places_of(address: str, port: int) -> set[Place]:

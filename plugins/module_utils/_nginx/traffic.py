@@ -22,7 +22,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._nginx.upstreams i
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 from ansible_collections.payops.rollback.plugins.module_utils._traffic import states
 from ansible_collections.payops.rollback.plugins.module_utils._traffic.doors import write_kept
-from ansible_collections.payops.rollback.plugins.module_utils._traffic.places import Place, place_of
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.places import Place, answers, home_of, place_of, wanted_places
 from ansible_collections.payops.rollback.plugins.module_utils._traffic.states import Result, Settings, Wanted, share_of
 
 COMPONENT = "nginx"
@@ -239,6 +239,30 @@ class Traffic(states.Traffic[Server]):
         """Of the weight that it had before the first change; nginx keeps no other."""
         known = ((self.state().get("before") or {}).get("servers") or {}).get(server.key) or {}
         return share_of(int(known.get("weight", server.weight)), self.settings.percent)
+
+    def _routed(self, keys: t.Sequence[str], servers: t.Mapping[str, Server]) -> Result:
+        routes = self.state().get("routes") or {}
+        homes = {key: home_of(key, routes, (servers[key].address, servers[key].port)) for key in keys}
+        wanted = wanted_places(self.proxy, self.settings.address, self.settings.ports, homes, routes)
+        told = {"places": {key: {"address": home[0], "port": home[1], "state": servers[key].state} for key, home in homes.items()}}
+        needed = {key: place for key, place in wanted.items() if (servers[key].address, servers[key].port) != place}
+        self.actions += [f"{key} to {place[0]}:{place[1]}, not {servers[key].place}" for key, place in needed.items()]
+        if self.check:
+            return told
+        if self.settings.address or self.settings.ports:
+            answers(sorted(set(needed.values())))
+        new = {key: {"address": homes[key][0], "port": homes[key][1]} for key in needed if key not in routes and wanted[key] != homes[key]}
+        if new:
+            with self.run.step("remember", routes=new):
+                self.write_state(routes={**routes, **new})
+        if needed:
+            self._move(needed, servers)
+        self._left(wanted, homes, servers)
+        back = {key for key in keys if key in routes and wanted[key] == homes[key]}
+        if back:
+            with self.run.step("forget", routes=sorted(back)):
+                self.write_state(routes={key: place for key, place in (self.state().get("routes") or {}).items() if key not in back})
+        return told
 
     def _move(self, needed: t.Mapping[str, Place], servers: t.Mapping[str, Server]) -> None:
         places = {key: Change(place=place if place.startswith("unix:") else place_of(place, port)) for key, (place, port) in needed.items()}

@@ -11,6 +11,7 @@ there is asked over HTTP, at a path that only these lines answer.
 
 from __future__ import annotations
 
+import abc
 import os
 import re
 import typing as t
@@ -70,7 +71,7 @@ def check_receivers(receivers: t.Iterable[str]) -> list[str]:
     return sorted(set(found))
 
 
-class Doors:
+class Doors(abc.ABC):
     """The frontends of one proxy. Each kind of proxy says for itself how it reads and writes their shares."""
 
     proxy = ""
@@ -79,20 +80,21 @@ class Doors:
         self.frontends = list(frontends)
         self.file = file  # what says how much each of them lets in
 
+    @abc.abstractmethod
     def require(self) -> None:
         """The configuration has what a hold needs, in every frontend; or one refusal with the lines to add."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def shares(self) -> dict[str, int]:
         """What each frontend lets in."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def written(self) -> dict[str, int]:
         """The same as a reload would read it."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def receivers(self) -> list[str]:
-        raise NotImplementedError
+        """The beginnings of paths that stay up whatever is held."""
 
     def unprepared(self, frontend: Frontend) -> str:
         try:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._module import run_of
+from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 from ansible_collections.payops.rollback.plugins.module_utils._traffic.doors import CLOSED, OPEN, check_receivers
-from ansible_collections.payops.rollback.plugins.module_utils._traffic.states import OF_SERVERS, STATES, Settings
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.states import OF_SERVERS, STATES, Result, Settings, Traffic
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -78,3 +80,16 @@ def keys_of(module: AnsibleModule, proxy: str) -> list[str]:
     if module.params["state"] in OF_SERVERS and not found:
         raise RollbackError(f"state={module.params['state']} needs servers, such as [{{backend: payments, server: app1}}]; found none.")
     return found
+
+
+def reach(
+    module: AnsibleModule, kind: type[Traffic[t.Any]], steps: t.Sequence[str], make: t.Callable[[AnsibleModule, Run], Traffic[t.Any]]
+) -> Result:
+    """What the module of one kind of proxy does; a refusal tells the steps that were taken before it."""
+    state = module.params["state"]
+    with run_of(module, kind.component, steps, acting=state != "observed") as run:
+        try:
+            return make(module, run).reach(state, keys_of(module, kind.proxy))
+        except RollbackError as exc:
+            exc.details.setdefault("steps", run.steps)
+            raise

@@ -18,6 +18,7 @@ State file ``<component>.state.json``:
 
 from __future__ import annotations
 
+import abc
 import time
 import typing as t
 
@@ -25,7 +26,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 from ansible_collections.payops.rollback.plugins.module_utils._traffic.doors import CLOSED, HELD, OPEN, Doors, words_of
-from ansible_collections.payops.rollback.plugins.module_utils._traffic.places import Place, answers, home_of, wanted_places
 
 STATES = ("observed", "held", "closed", "limited", "drained", "maint", "ready", "routed", "previous")
 # States that are about servers, and those that are about frontends.
@@ -91,7 +91,7 @@ class Server(t.Protocol):
 S = t.TypeVar("S", bound=Server)
 
 
-class Traffic(t.Generic[S]):
+class Traffic(abc.ABC, t.Generic[S]):
     """What is the same for every kind of proxy; the rest is named at the end of this class."""
 
     proxy = ""
@@ -271,31 +271,6 @@ class Traffic(t.Generic[S]):
                     "bring the others up first."
                 )
 
-    def _routed(self, keys: t.Sequence[str], servers: t.Mapping[str, S]) -> Result:
-        """Servers at another address, and back; nobody is left at the old one."""
-        routes = self.state().get("routes") or {}
-        homes = {key: home_of(key, routes, (servers[key].address, servers[key].port)) for key in keys}
-        wanted = wanted_places(self.proxy, self.settings.address, self.settings.ports, homes, routes)
-        told = {"places": {key: {"address": home[0], "port": home[1], "state": servers[key].state} for key, home in homes.items()}}
-        needed = {key: place for key, place in wanted.items() if (servers[key].address, servers[key].port) != place}
-        self.actions += [f"{key} to {place[0]}:{place[1]}, not {servers[key].place}" for key, place in needed.items()]
-        if self.check:
-            return told
-        if self.settings.address or self.settings.ports:
-            answers(sorted(set(needed.values())))
-        new = {key: {"address": homes[key][0], "port": homes[key][1]} for key in needed if key not in routes and wanted[key] != homes[key]}
-        if new:
-            with self.run.step("remember", routes=new):
-                self.write_state(routes={**routes, **new})
-        if needed:
-            self._move(needed, servers)
-        self._left(wanted, homes, servers)
-        back = {key for key in keys if key in routes and wanted[key] == homes[key]}
-        if back:
-            with self.run.step("forget", routes=sorted(back)):
-                self.write_state(routes={key: place for key, place in (self.state().get("routes") or {}).items() if key not in back})
-        return told
-
     # -- back ----------------------------------------------------------------------------------------------------------
 
     def _previous(self, keys: t.Sequence[str]) -> None:
@@ -315,37 +290,33 @@ class Traffic(t.Generic[S]):
 
     # -- each kind of proxy says for itself ----------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def servers(self) -> t.Mapping[str, S]:
         """All of them, by ``backend/server``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _write_doors(self, moves: t.Mapping[str, int], shares: t.Mapping[str, int], receivers: t.Sequence[str] | None) -> None:
         """The frontends' shares, which are ``shares`` now, and the receivers unless they are None."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _drained(self, keys: t.Sequence[str], servers: t.Mapping[str, S]) -> None:
         """No new connection goes there, and no session is left."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _maint(self, keys: t.Sequence[str]) -> None:
         """Out of rotation, after they were drained."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _in(self, keys: t.Sequence[str], wanted: Wanted) -> None:
         """Servers as ``wanted`` says. Whoever comes back into rotation takes more traffic step by step."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _percent_of(self, server: S) -> int:
         """The weight that is ``percent`` of what a person gave the server."""
-        raise NotImplementedError
 
-    def _move(self, needed: t.Mapping[str, Place], servers: t.Mapping[str, S]) -> None:
-        """Servers to other addresses."""
-        raise NotImplementedError
-
-    def _left(self, wanted: t.Mapping[str, Place], homes: t.Mapping[str, Place], servers: t.Mapping[str, S]) -> None:
-        """Nobody is any more where these servers were until now (``servers``) or at home (``homes``)."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _routed(self, keys: t.Sequence[str], servers: t.Mapping[str, S]) -> Result:
+        """Servers at another address, and back; nobody is left at the old one. Tells ``places``, where they are at home."""
 
     def _persist(self) -> None:
         """What is left to do after every state."""

@@ -25,17 +25,27 @@ def place() -> t.Iterator[pathlib.Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def the_rig(place: pathlib.Path) -> t.Iterator[Rig]:
-    missing = traffic.missing(traffic.HAPROXY)
+AnyKind = t.TypeVar("AnyKind", Rig, NginxRig)
+
+
+def started(
+    program: str, proxy: t.Callable[[dict[str, int]], t.Any], rig: t.Callable[..., AnyKind], store: pathlib.Path
+) -> t.Iterator[AnyKind]:
+    """A proxy before three servers."""
+    missing = traffic.missing(program)
     if missing:
         unavailable(missing)
     servers = {name: traffic.Echo(name).start() for name in ("app1", "app2", "app3")}
-    proxy = traffic.Proxy(place / "haproxy", {name: each.port for name, each in servers.items()}).start()
-    yield Rig(proxy, servers, place / "store")
-    proxy.stop()
+    running = proxy({name: each.port for name, each in servers.items()}).start()
+    yield rig(running, servers, store)
+    running.stop()
     for each in servers.values():
         each.stop()
+
+
+@pytest.fixture(scope="session")
+def the_rig(place: pathlib.Path) -> t.Iterator[Rig]:
+    yield from started(traffic.HAPROXY, lambda servers: traffic.Proxy(place / "haproxy", servers), Rig, place / "store")
 
 
 @pytest.fixture
@@ -46,15 +56,7 @@ def rig(the_rig: Rig) -> t.Iterator[Rig]:
 
 @pytest.fixture(scope="session")
 def the_nginx(place: pathlib.Path) -> t.Iterator[NginxRig]:
-    missing = traffic.missing(nginx.NGINX)
-    if missing:
-        unavailable(missing)
-    servers = {name: traffic.Echo(name).start() for name in ("app1", "app2", "app3")}
-    proxy = nginx.Nginx(place / "nginx", {name: each.port for name, each in servers.items()}).start()
-    yield NginxRig(proxy, servers, place / "nginx-store")
-    proxy.stop()
-    for each in servers.values():
-        each.stop()
+    yield from started(nginx.NGINX, lambda servers: nginx.Nginx(place / "nginx", servers), NginxRig, place / "nginx-store")
 
 
 @pytest.fixture

@@ -5,54 +5,27 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shutil
 import typing as t
 
-from tests.lab import modules
 from tests.lab.nginx import Nginx
 from tests.lab.traffic import Echo
+from tests.real.traffic.rig import AnyRig
 
 
-class NginxRig:
+class NginxRig(AnyRig[Nginx]):
+    kind = "nginx"
+
     def __init__(self, proxy: Nginx, servers: dict[str, Echo], store: pathlib.Path) -> None:
-        self.proxy = proxy
-        self.echoes = servers
-        self.store = store
+        super().__init__(proxy, servers, store)
         self.first = self.files()
 
     def files(self) -> dict[str, str]:
         return {path.name: path.read_text(encoding="utf-8") for path in sorted(self.proxy.files.iterdir())}
 
-    def start(self, state: str, *servers: str, check: bool = False, fault: str = "", **options: t.Any) -> modules.Started:
-        given = {
-            "store": str(self.store),
-            "system": "shop",
-            "state": state,
-            "servers": [{"backend": "payments", "server": name} for name in servers],
-            "drain_seconds": 5,
-            "wait_seconds": 10,
-            "_ansible_diff": True,
-            **self.proxy.options(),
-            **options,
-            **({"_ansible_check_mode": True} if check else {}),
-        }
-        return modules.start("nginx_servers", given, fault or None)
-
-    def run(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
-        return modules.result_of(self.start(state, *servers, **options))
-
-    def ok(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
-        result = self.run(state, *servers, **options)
-        assert not result.get("failed") and not result.get("killed"), result
-        return result
-
-    def refused(self, state: str, *servers: str, **options: t.Any) -> str:
-        result = self.run(state, *servers, **options)
-        assert result.get("failed"), result
-        assert "Traceback" not in result["msg"], result
-        return str(result["msg"])
+    def options(self) -> dict[str, t.Any]:
+        return self.proxy.options()
 
     def quartet(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
         """Check changes nothing and says what the real call then does; again does nothing."""
@@ -66,13 +39,6 @@ class NginxRig:
         return real
 
     # -- what is true, seen from outside -----------------------------------------------------------------------------------
-
-    def share(self) -> str:
-        return self.proxy.get("/.payops-rollback").text.replace("payops-share ", "")
-
-    def remembered(self) -> dict[str, t.Any]:
-        path = self.store / "shop" / ".run" / "nginx.state.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def as_before(self) -> None:
         """Every byte of the team's file, and what customers get."""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 payops.rollback contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""haproxy_servers in a process of its own, on a real HAProxy."""
+"""The module of a proxy in a process of its own, on a real one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ import shutil
 import typing as t
 
 from tests.lab import modules, ports
+from tests.lab.nginx import Nginx
 from tests.lab.traffic import Echo, Proxy
 
+P = t.TypeVar("P", Proxy, Nginx)
 
-class Rig:
-    def __init__(self, proxy: Proxy, servers: dict[str, Echo], store: pathlib.Path) -> None:
+
+class AnyRig(t.Generic[P]):
+    """What is the same for every kind of proxy."""
+
+    kind = ""
+
+    def __init__(self, proxy: P, servers: dict[str, Echo], store: pathlib.Path) -> None:
         self.proxy = proxy
         self.echoes = servers
         self.store = store
-        self.open = {name: (0, 100, f"127.0.0.1:{each.port}") for name, each in servers.items()}
+
+    def options(self) -> dict[str, t.Any]:
+        """Where the module finds the proxy."""
+        raise AssertionError("each kind says it")
 
     def start(self, state: str, *servers: str, check: bool = False, fault: str = "", **options: t.Any) -> modules.Started:
         given = {
@@ -30,11 +40,11 @@ class Rig:
             "drain_seconds": 5,
             "wait_seconds": 10,
             "_ansible_diff": True,
-            **{key.replace("rollback_haproxy_", ""): value for key, value in self.proxy.variables().items()},
+            **self.options(),
             **options,
             **({"_ansible_check_mode": True} if check else {}),
         }
-        return modules.start("haproxy_servers", given, fault or None)
+        return modules.start(f"{self.kind}_servers", given, fault or None)
 
     def run(self, state: str, *servers: str, **options: t.Any) -> dict[str, t.Any]:
         return modules.result_of(self.start(state, *servers, **options))
@@ -56,8 +66,19 @@ class Rig:
         return self.proxy.get("/.payops-rollback").text.replace("payops-share ", "")
 
     def remembered(self) -> dict[str, t.Any]:
-        path = self.store / "shop" / ".run" / "haproxy.state.json"
+        path = self.store / "shop" / ".run" / f"{self.kind}.state.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+class Rig(AnyRig[Proxy]):
+    kind = "haproxy"
+
+    def __init__(self, proxy: Proxy, servers: dict[str, Echo], store: pathlib.Path) -> None:
+        super().__init__(proxy, servers, store)
+        self.open = {name: (0, 100, f"127.0.0.1:{each.port}") for name, each in servers.items()}
+
+    def options(self) -> dict[str, t.Any]:
+        return {key.replace("rollback_haproxy_", ""): value for key, value in self.proxy.variables().items()}
 
     def as_before(self) -> None:
         assert self.proxy.states() == self.open
