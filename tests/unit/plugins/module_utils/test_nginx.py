@@ -11,10 +11,11 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._nginx import master
 from ansible_collections.payops.rollback.plugins.module_utils._nginx.doors import Doors, Places, Said, first_text, text_of
-from ansible_collections.payops.rollback.plugins.module_utils._nginx.master import _place
 from ansible_collections.payops.rollback.plugins.module_utils._nginx.upstreams import Change, changed, parse, read_all
 from ansible_collections.payops.rollback.plugins.module_utils._traffic.doors import Frontend
+from ansible_collections.payops.rollback.plugins.module_utils._traffic.sockets import _place
 
 TEXT = (
     "# ours\r\n"
@@ -113,3 +114,18 @@ def test_addresses_as_the_kernel_writes_them(monkeypatch: pytest.MonkeyPatch) ->
     assert place("7F000001:1388", "big", monkeypatch) == ("127.0.0.1", 5000)
     assert place("0000000000000000FFFF00000100007F:0050", "little", monkeypatch) == ("127.0.0.1", 80)
     assert place("B80D0120000000000000000001000000:0050", "little", monkeypatch) == ("2001:db8::1", 80)
+
+
+def test_whoever_may_not_look_does_not_see_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a drain would be over for want of a right."""
+
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(master.os, "listdir", refuse)
+    with pytest.raises(PermissionError):
+        master.peers(1)
+
+
+def test_a_process_that_has_ended_has_no_peers() -> None:
+    assert master.peers(2**22 + 1) == []

@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.payops.rollback.plugins.plugin_utils import _report, _tables
+from ansible_collections.payops.rollback.plugins.plugin_utils import _outage, _report, _tables
 
 GATE: dict[str, t.Any] = {
     "hosts": ["db1", "app1"],
@@ -72,31 +72,31 @@ def test_the_outage_lasts_from_the_last_connection_accepted_to_the_first_answer(
         *step("verdict", 15, 8000),
         *step("save", 23, 900),
     ]
-    assert _report.outage({}, [[], journal]) == 2750.0
+    assert _outage.outage({}, [[], journal]) == 2750.0
 
 
 def test_a_leave_of_the_killed_run_counts_too() -> None:
     journal = [*step("hold", 10, 500), step("leave", 11, 500)[0], *step("leave", 30, 1), *step("serve", 40, 1000)]
-    assert _report.outage({}, [journal]) == 30000.0
+    assert _outage.outage({}, [journal]) == 30000.0
 
 
 def test_on_several_hosts_it_lasts_until_the_last_one_serves() -> None:
     first = [*step("leave", 10, 100), *step("serve", 14, 1000)]
     second = [*step("leave", 11, 100), *step("serve", 16, 1000)]
-    assert _report.outage({}, [first, second]) == 7000.0
+    assert _outage.outage({}, [first, second]) == 7000.0
 
 
 def test_workers_that_leave_beside_the_next_release_are_no_outage() -> None:
     journal = [*step("green", 9, 500), *step("leave", 10, 500), *step("start", 11, 100), *step("serve", 12, 1000)]
-    assert _report.outage({}, [journal]) is None
+    assert _outage.outage({}, [journal]) is None
     restart = [*step("leave", 20, 500), *step("start", 21, 100), *step("serve", 22, 1000)]
-    assert _report.outage({}, [[*journal, *restart]]) == 3000.0
+    assert _outage.outage({}, [[*journal, *restart]]) == 3000.0
 
 
 def test_without_a_hold_the_flip_has_measured_it() -> None:
     found = {"db1": {"postgresql": {"flip": {"outage_ms": 97.5}}}}
-    assert _report.outage(found, [step("swap", 11, 100)]) == 97.5
-    assert _report.outage({}, []) is None
+    assert _outage.outage(found, [step("swap", 11, 100)]) == 97.5
+    assert _outage.outage({}, []) is None
 
 
 def test_rows_are_told_as_carried_or_left_and_where() -> None:
@@ -309,8 +309,8 @@ def test_no_outage_is_counted_while_a_second_project_serves() -> None:
         recreate = {"step": "recreate", "at": "2026-01-01T00:00:01.000000Z", "phase": "start", **beside}
         return [recreate, {"step": "serve", "phase": "end", "started": "2026-01-01T00:00:02.000000Z", "ms": 500.0}]
 
-    assert _report.outage({}, [journal(beside="shop-next")]) is None
-    assert _report.outage({}, [journal(beside=None)]) == 1500.0
+    assert _outage.outage({}, [journal(beside="shop-next")]) is None
+    assert _outage.outage({}, [journal(beside=None)]) == 1500.0
 
 
 def test_the_plan_says_what_will_happen_to_newer_rows_and_what_the_outage_is_made_of() -> None:
