@@ -31,7 +31,7 @@ from tests.lab.postgres import Cluster
 from tests.lab.roles import Roles, create_database, create_roles
 from tests.lab.traffic import fetch
 
-SHARED = ROOT / "molecule" / "shared"
+RESOURCES = ROOT / "molecule" / "resources"
 DATABASE = "payments"
 APP_PORT = 5000
 API = "/srv/payments/api"
@@ -359,7 +359,7 @@ class Fleet:
         """The inventory of the scenarios with the addresses of this fleet; ``more`` are variables of all hosts."""
         folder = self.folder / "inventory"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(SHARED / "group_vars", folder / "group_vars")
+        shutil.copytree(RESOURCES / "group_vars", folder / "group_vars")
         (folder / "hosts.yml").write_text(f"---\n{json.dumps(self.tree(), indent=1)}\n", encoding="utf-8")
         for group in ("all", "proxies", "apps", "database"):  # a variable of a child group would win over one of all
             (folder / "group_vars" / group / "zz_test.yml").write_text(f"---\n{json.dumps(more)}\n", encoding="utf-8")
