@@ -21,7 +21,7 @@ from tests.bench import report, verdict
 from tests.bench.common import Options, cache, say
 from tests.bench.stats import Records
 
-PARTS = ("database", "application", "containers")
+PARTS = ("database", "application", "containers", "fleet")
 DESCRIPTION = """
 Measure this collection against the team's own procedure and other tools: same data, same machine, one run, methods
 interleaved; medians with minimum and maximum, and ratios. What cannot run is printed as missing, never as a stored number.
@@ -29,8 +29,8 @@ Exit code 0 whatever the clock says; 1 when something that should run here did n
 Result on stdout, progress on stderr, all values in .cache/bench/*.json.
 """
 ENVIRONMENT = """
-The same by environment variables: SCALE, SMALL, RUNS, JOBS, RATE, ONLY. A default run takes about 10 minutes on two quiet
-cores and 2 GB of disk; SCALE=100 (1.6 GB of data) about half an hour and 12 GB.
+The same by environment variables: SCALE, SMALL, RUNS, JOBS, RATE, ONLY. A default run takes about half an hour on two quiet
+cores, 2 GB of disk and 8 GB of memory; SCALE=100 ONLY=database (1.6 GB of data) as long, and 12 GB of disk.
 """
 
 
@@ -88,7 +88,7 @@ def main(argv: t.Sequence[str] | None = None) -> int:
 
     if COLLECTIONS not in sys.path:
         sys.path.insert(0, COLLECTIONS)  # part C looks into the collection
-    from tests.bench import application, containers, database
+    from tests.bench import application, containers, database, fleet
 
     begun = datetime.datetime.now(datetime.timezone.utc)
     load = [os.getloadavg()[0]]
@@ -96,7 +96,7 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="payops-bench-"))
     folder.chmod(0o755)  # the database server runs as another user
     try:
-        for name, measure in zip(PARTS, (database.measure, application.measure, containers.measure)):
+        for name, measure in zip(PARTS, (database.measure, application.measure, containers.measure, fleet.measure)):
             if options.only in ("", name):
                 records = Records()
                 parts[name] = records, _part(name, measure, options, records, folder)
@@ -121,6 +121,10 @@ def main(argv: t.Sequence[str] | None = None) -> int:
         records, facts = parts["containers"]
         lines += report.containers(records, facts, options.runs)
         found += verdict.containers(records)
+    if "fleet" in parts:
+        records, facts = parts["fleet"]
+        lines += report.fleet(records, facts, options.runs)
+        found += verdict.fleet(records)
     lines += report.verdicts(found)
     failures = [failure for records, unused in parts.values() for failure in records.failures]
     lines += [line for records, unused in parts.values() for line in report.notes(records)]

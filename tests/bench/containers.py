@@ -20,7 +20,6 @@ from tests.bench import call
 from tests.bench.common import Missing, Options, attempt, say
 from tests.bench.stats import Records, outage, rotated
 from tests.lab import compose, images, traffic
-from tests.lab import docker as lab_docker
 from tests.lab import registry as lab_registry
 from tests.lab.docker import Engine
 from tests.lab.registry import Registry
@@ -186,11 +185,7 @@ class Retag:
 
 def measure(options: Options, records: Records, folder: pathlib.Path) -> dict[str, t.Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    reason = lab_docker.unusable() or images.unusable() or traffic.missing(traffic.HAPROXY)
-    try:
-        compose.env()
-    except compose.ComposeMissing as exc:
-        reason = reason or str(exc)
+    reason = compose.unusable() or traffic.missing(traffic.HAPROXY)
     if reason:
         for method in (*SWITCHES, *(f"{way}-{size}" for way in ("retag", "pull") for size in SIZES)):
             records.miss(method, reason, failure=False)

@@ -155,15 +155,11 @@ CHANGES = (
 )
 
 
-def containers(records: Records, facts: t.Mapping[str, t.Any], runs: int) -> list[str]:
-    title = (
-        f"C. Containers: a compose application behind HAProxy, Docker {facts.get('docker', '?')}, {facts.get('rate', 0):g} requests a second "
-        f"in open loop, each on a new connection, {runs} interleaved runs"
-    )
-    lines = table.heading(title)
+def _noticed(records: Records, methods: t.Iterable[tuple[str, str]]) -> list[str]:
+    """What customers noticed of each of them."""
     rows: list[t.Sequence[str]] = []
     missing: list[str] = []
-    for method, name in CHANGES:
+    for method, name in methods:
         failed, asked, silence, command = (records.get(method, measure) for measure in ("failed", "requests", "outage", "command"))
         if not (failed and asked and silence and command):
             missing += table.line(name, None, missing=records.reason(method))
@@ -171,14 +167,60 @@ def containers(records: Records, facts: t.Mapping[str, t.Any], runs: int) -> lis
         many = f"{failed.median:.0f} ({failed.low:.0f}-{failed.high:.0f})"
         times = [f"{table.number(each.median)} ({table.number(each.high)})" for each in (silence, command)]
         rows.append((name, many, f"{asked.median:.0f}", *times))
-    lines += [*table.grid(("", "failed", "of", "outage s", "command s"), (42, 18, 8, 16, 16), rows), *missing]
-    lines += ["", "failed: median (min-max). outage: longest time without a success, command: both median (max)."]
+    lines = [*table.grid(("", "failed", "of", "outage s", "command s"), (46, 16, 8, 15, 15), rows), *missing]
+    return [*lines, "", "failed: median (min-max). outage: longest time without a success, command: both median (max)."]
+
+
+def containers(records: Records, facts: t.Mapping[str, t.Any], runs: int) -> list[str]:
+    title = (
+        f"C. Containers: a compose application behind HAProxy, Docker {facts.get('docker', '?')}, {facts.get('rate', 0):g} requests a second "
+        f"in open loop, each on a new connection, {runs} interleaved runs"
+    )
+    lines = table.heading(title)
+    lines += _noticed(records, CHANGES)
     lines += ["", "A tag of a registry names another image", table.columns("", AGAINST)]
-    for size in sorted(int(method.partition("-")[2]) for method in records.methods() if method.startswith("retag-")):
+    for size in records.sizes("retag-"):
         ours = records.median(f"retag-{size}", "seconds")
         for name, method in (("image_retag", f"retag-{size}"), ("docker pull, tag, push", f"pull-{size}")):
             lines += table.line(f"{name}, {size} MB", records.get(method, "seconds"), ours, records.reason(method))
     return lines
+
+
+SERVERS = (
+    # method, name
+    ("gradual", "rollback_gradual.yml"),
+    ("server-by-server", "pm2 stop, cp -a, pm2 restart; the next server"),
+)
+
+
+def fleet(records: Records, facts: t.Mapping[str, t.Any], runs: int) -> list[str]:
+    title = (
+        f"D. Fleet: hosts in containers by ssh; HAProxy, three application hosts, PostgreSQL, {facts.get('rate', 0):g} payments a second "
+        f"in open loop, nothing sent again, {runs} interleaved runs"
+    )
+    lines = [*table.heading(title), *_noticed(records, SERVERS)]
+    last, whole = records.get("emergency", "last payment"), records.get("emergency", "command")
+    lines += ["", table.columns("rollback_emergency.yml, five hosts", "").rstrip()]
+    lines += table.line("Enter to the last payment that was taken", last, missing=records.reason("emergency"))
+    lines += table.line("  to the table of what was stopped", whole, missing=records.reason("emergency"))
+    header = ("", "runs", "wall s", "per host", "results/host", "calls/host", "controller CPU s", "floor s")
+    rows: list[t.Sequence[str]] = []
+    missing: list[str] = []
+    for size in records.sizes("hosts-"):
+        wall = records.get(f"hosts-{size}", "wall")
+        parts = [records.median(f"hosts-{size}", measure) for measure in ("wall", "tasks", "modules", "controller", "floor")]
+        name = f"{size} host{'s' if size > 1 else ''}"
+        if wall is None or None in parts:
+            missing += table.line(name, None, missing=records.reason(f"hosts-{size}"))
+            continue
+        figures = [table.number(part) for part in parts]
+        rows.append((name, str(len(wall.values)), figures[0], table.number(wall.median / size), *figures[1:]))
+    lines += ["", "rollback_application.yml, medians", *table.grid(header, (24, 5, 9, 9, 13, 11, 18, 9), rows), *missing]
+    text = (
+        "All hosts and the controller share these processors, so seconds are more than with hosts of their own. results: of tasks, skipped "
+        "ones among them; calls: of modules; floor: as many times a Python that starts by ssh on all hosts at once and does nothing."
+    )
+    return [*lines, "", *table.paragraph(text, "")]
 
 
 def verdicts(found: t.Sequence[Verdict]) -> list[str]:

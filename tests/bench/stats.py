@@ -79,6 +79,10 @@ class Records:
         """All that were tried."""
         return list(dict.fromkeys([*self._missing, *(name for name, unused in self._values)]))
 
+    def sizes(self, prefix: str) -> list[int]:
+        """Of the methods that are named by a prefix and a size, smallest first."""
+        return sorted(int(method.removeprefix(prefix)) for method in self.methods() if method.startswith(prefix))
+
     def to_json(self) -> dict[str, t.Any]:
         methods: dict[str, t.Any] = {name: {"missing": reason} for name, reason in self._missing.items()}
         for name, measure in self._values:

@@ -15,6 +15,8 @@ SHORTER = 200.0
 AT_SCALE = 100
 FLAT = 1.5
 STAGING = 1.3
+STOPPED = 5.0  # seconds
+TEN_HOSTS = 2.0  # seconds of the controller
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ def containers(records: Records) -> list[Verdict]:
             None if failed is None else failed.high == 0,
         )
     ]
-    sizes = sorted(int(method.partition("-")[2]) for method in records.methods() if method.startswith("retag-"))
+    sizes = records.sizes("retag-")
     growth = ratio(records.median(f"retag-{sizes[-1]}", "seconds"), records.median(f"retag-{sizes[0]}", "seconds")) if sizes else None
     found.append(
         Verdict(
@@ -108,6 +110,42 @@ def containers(records: Records) -> list[Verdict]:
             f"{number(growth)} x" if growth is not None else "not measured",
             f"<= {FLAT} x (flat)",
             None if growth is None else growth <= FLAT,
+        )
+    )
+    return found
+
+
+def fleet(records: Records) -> list[Verdict]:
+    """What was promised about several hosts."""
+    failed, asked = records.get("gradual", "failed"), records.get("gradual", "requests")
+    last = records.get("emergency", "last payment")
+    found = [
+        Verdict(
+            "failed payments of a gradual rollback",
+            f"max {failed.high:.0f}; {sum(asked.values):.0f} sent" if failed and asked else "not measured",
+            "0 in every run",
+            None if failed is None else failed.high == 0,
+        ),
+        Verdict(
+            "emergency on five hosts, the last payment after",
+            f"max {number(last.high)} s" if last else "not measured",
+            f"<= {STOPPED:.0f} s",
+            None if last is None else last.high <= STOPPED,
+        ),
+    ]
+    sizes = records.sizes("hosts-")
+    costs = [records.median(f"hosts-{size}", "controller") for size in sizes]
+    known = [(size, cost) for size, cost in zip(sizes, costs) if cost is not None]
+    added = None
+    if len(known) > 1:
+        (few, less), (many, more) = known[0], known[-1]
+        added = (more - less) / (many - few) * 10
+    found.append(
+        Verdict(
+            "controller's CPU for ten hosts more",
+            f"{number(added)} s" if added is not None else "not measured",
+            f"<= {TEN_HOSTS:.0f} s",
+            None if added is None else added <= TEN_HOSTS,
         )
     )
     return found

@@ -41,16 +41,18 @@ class Hosts(fleet.Fleet):
     def start_play(self, playbook: str, *more: str, **words: t.Any) -> subprocess.Popen[str]:
         given = ["-e", json.dumps(words)] if words else []
         argv = [ansible_playbook(), f"playbooks/{playbook}.yml", "-i", str(self.folder / "inventory"), *given, *more]
+        pipes: dict[str, t.Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(argv, cwd=ROOT, env=self.environment_of_play(), **pipes, text=True, errors="replace")
+
+    def environment_of_play(self) -> dict[str, str]:
         env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         # its connections are its own: one that another run has left would answer for a host that is gone
+        connections = tempfile.mkdtemp(prefix="cp", dir=self.folder)
         env.update(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", ANSIBLE_NOCOWS="1")
-        env["ANSIBLE_SSH_CONTROL_PATH_DIR"] = tempfile.mkdtemp(prefix="cp", dir=self.folder)
-        return subprocess.Popen(
-            argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
+        return {**env, "ANSIBLE_SSH_CONTROL_PATH_DIR": connections}
 
-    def finish(self, process: subprocess.Popen[str]) -> Played:
-        text = process.communicate(timeout=TIMEOUT)[0]
+    def finish(self, process: subprocess.Popen[str], patience: float = TIMEOUT) -> Played:
+        text = process.communicate(timeout=patience)[0]
         assert self.password not in text, "a password is in the output"
         self.last = Played(process.returncode, COLOURS.sub("", text))
         with (self.folder / "played.log").open("a", encoding="utf-8") as handle:

@@ -14,10 +14,9 @@ import typing as t
 
 import pytest
 
-from tests.lab import compose, images
-from tests.lab import docker as lab_docker
+from tests.lab import compose
 from tests.lab.docker import Engine
-from tests.lab.fixtures import unavailable
+from tests.lab.fixtures import engine_with_compose
 from tests.lab.node import ROOT
 from tests.lab.system import ansible_playbook
 from tests.real.docker.compose_rig import ComposeRig
@@ -25,14 +24,7 @@ from tests.real.docker.compose_rig import ComposeRig
 
 @pytest.fixture(scope="module")
 def engine() -> t.Iterator[Engine]:
-    reason = lab_docker.unusable() or images.unusable()
-    if reason:
-        unavailable(reason)
-    try:
-        compose.env()
-    except compose.ComposeMissing as exc:
-        unavailable(str(exc))
-    with Engine(containers=True) as started:
+    with engine_with_compose() as started:
         yield started
 
 

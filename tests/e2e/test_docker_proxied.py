@@ -21,9 +21,8 @@ import pytest
 
 from tests.e2e.harness import GOOD, NEXT, NOTE, World, play_in
 from tests.lab import app, compose, images, ports, traffic
-from tests.lab import docker as lab_docker
 from tests.lab.docker import Engine
-from tests.lab.fixtures import unavailable
+from tests.lab.fixtures import engine_with_compose, unavailable
 from tests.lab.node import ROOT
 from tests.lab.system import DATABASE
 
@@ -145,14 +144,10 @@ class Composed(World):
 
 @pytest.fixture(scope="module")
 def world() -> t.Iterator[Composed]:
-    reason = lab_docker.unusable() or images.unusable() or traffic.missing(traffic.HAPROXY)
+    reason = traffic.missing(traffic.HAPROXY)
     if reason:
         unavailable(reason)
-    try:
-        compose.env()
-    except compose.ComposeMissing as exc:
-        unavailable(str(exc))
-    with Engine(containers=True) as engine:
+    with engine_with_compose() as engine:
         yield from play_in(lambda folder: Composed(folder, engine))
 
 

@@ -35,12 +35,12 @@ import typing as t
 
 import pytest
 
-from tests.lab import compose, images, ports
+from tests.lab import compose, ports
 from tests.lab import docker as lab_docker
 from tests.lab import nginx as lab_nginx
 from tests.lab import registry as lab_registry
 from tests.lab import traffic as lab_traffic
-from tests.lab.fixtures import unavailable
+from tests.lab.fixtures import engine_with_compose, unavailable
 from tests.lab.node import NodeMissing
 from tests.lab.pm2home import Pm2Home
 from tests.lab.postgres import Cluster
@@ -131,21 +131,14 @@ def _nginx(services: contextlib.ExitStack) -> dict[str, t.Any]:
 
 def _project(services: contextlib.ExitStack, tmp_path: pathlib.Path) -> dict[str, t.Any]:
     """A compose project whose first release runs; the second is built."""
-    missing = lab_docker.unusable() or images.unusable()
-    if missing:
-        unavailable(missing)
-    try:
-        environment = compose.env()
-    except compose.ComposeMissing as exc:
-        unavailable(str(exc))
-    engine = services.enter_context(lab_docker.Engine(containers=True))
+    engine = services.enter_context(engine_with_compose())
     rig = ComposeRig(engine, tmp_path, "kejayangu")
     services.callback(rig.clear)
     rig.deploy("1.0.0")
     rig.build("2.0.0")
     return {
         "lab_compose_docker_host": engine.url,
-        "lab_compose_environment": environment,
+        "lab_compose_environment": compose.env(),
         "lab_compose_dir": str(rig.dir),
         "lab_compose_url": f"http://127.0.0.1:{rig.port}/health",
     }

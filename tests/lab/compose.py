@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 
-from tests.lab import debian
+from tests.lab import debian, docker, images
 from tests.lab.node import cache_dir
 
 NEWER = "trixie"  # the first Debian whose package docker-compose is version 2
@@ -45,6 +45,18 @@ def config_dir() -> pathlib.Path | None:
     if _version({**os.environ, "DOCKER_CONFIG": str(folder)}) < (2, 17):
         raise ComposeMissing(HOW_TO_GET)
     return folder
+
+
+def unusable() -> str:
+    """Why no engine can run a compose project here, or nothing."""
+    reason = docker.unusable() or images.unusable()
+    if reason:
+        return reason
+    try:
+        config_dir()
+    except ComposeMissing as exc:
+        return str(exc)
+    return ""
 
 
 def env() -> dict[str, str]:

@@ -9,6 +9,7 @@ the test fails. ``PG_MAJORS=18`` confines a quick run to one version.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -16,8 +17,10 @@ import typing as t
 
 import pytest
 
+from tests.lab import compose
 from tests.lab import roles as lab_roles
 from tests.lab.binaries import HOW_TO_GET
+from tests.lab.docker import Engine
 from tests.lab.postgres import Cluster, Missing, find
 
 MAJORS = [int(major) for major in os.environ.get("PG_MAJORS", "").replace(",", " ").split()] or sorted(HOW_TO_GET)
@@ -46,6 +49,16 @@ def in_memory() -> str | None:
         return None
     roomy = found.f_bavail * found.f_frsize > 4 * 1024**3 and not found.f_flag & (os.ST_NOEXEC | os.ST_RDONLY)
     return MEMORY if roomy and os.access(MEMORY, os.W_OK | os.X_OK) else None
+
+
+@contextlib.contextmanager
+def engine_with_compose() -> t.Iterator[Engine]:
+    """A Docker engine of its own that runs containers, and ``docker compose``; a skip where they cannot be had."""
+    reason = compose.unusable()
+    if reason:
+        unavailable(reason)
+    with Engine(containers=True) as started:
+        yield started
 
 
 @pytest.fixture(scope="session", params=MAJORS, ids=[f"pg{major}" for major in MAJORS])

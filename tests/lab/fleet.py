@@ -223,7 +223,7 @@ class Fleet:
         client = self.engine.client()
         for unused in range(30):
             net = f"10.{random.randint(150, 199)}.{random.randint(0, 254)}"
-            pool = {"Config": [{"Subnet": f"{net}.0/28", "Gateway": f"{net}.1"}]}
+            pool = {"Config": [{"Subnet": f"{net}.0/24", "Gateway": f"{net}.1"}]}
             try:
                 self.network = str(client.create_network(f"fleet-{secrets.token_hex(4)}", driver="bridge", ipam=pool)["Id"])
             except docker.errors.APIError:  # somebody has that one
@@ -254,7 +254,7 @@ class Fleet:
         return self
 
     def _set_up_database(self, host: Host) -> None:
-        host.write("/etc/fleet.conf", "listen_addresses = '*'\nfsync = off\nmax_connections = 120\nshared_buffers = 32MB\n")
+        host.write("/etc/fleet.conf", "listen_addresses = '*'\nfsync = off\nmax_connections = 300\nshared_buffers = 32MB\n")
         lines = (
             "cd /etc/postgresql/*/main && cp /etc/fleet.conf conf.d/ && echo 'host all all 0.0.0.0/0 scram-sha-256' >> pg_hba.conf",
             'touch /var/lib/postgresql/fleet && pg_ctlcluster "$(ls /etc/postgresql)" main start',
@@ -346,21 +346,21 @@ class Fleet:
 
     # -- for the controller ----------------------------------------------------------------------------------------------
 
-    def tree(self) -> dict[str, t.Any]:
-        """The inventory's hosts."""
+    def tree(self, only: t.Container[str] | None = None) -> dict[str, t.Any]:
+        """The inventory's hosts, or ``only`` those of these names."""
         groups: dict[str, t.Any] = {}
-        for host in self.hosts.values():
+        for host in (each for name, each in self.hosts.items() if only is None or name in only):
             for group in host.groups:
                 told = {"ansible_host": host.address, "ansible_ssh_private_key_file": str(self.key)}
                 groups.setdefault(group, {"hosts": {}})["hosts"][host.name] = told
         return {"all": {"children": groups, "vars": {"ansible_ssh_args": SSH}}}
 
-    def inventory(self, **more: t.Any) -> pathlib.Path:
-        """The inventory of the scenarios with the addresses of this fleet; ``more`` are variables of all hosts."""
+    def inventory(self, only: t.Container[str] | None = None, **more: t.Any) -> pathlib.Path:
+        """The inventory of the scenarios with the addresses of this fleet; ``more`` are variables of all its hosts."""
         folder = self.folder / "inventory"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(RESOURCES / "group_vars", folder / "group_vars")
-        (folder / "hosts.yml").write_text(f"---\n{json.dumps(self.tree(), indent=1)}\n", encoding="utf-8")
+        (folder / "hosts.yml").write_text(f"---\n{json.dumps(self.tree(only), indent=1)}\n", encoding="utf-8")
         for group in ("all", "proxies", "apps", "database"):  # a variable of a child group would win over one of all
             (folder / "group_vars" / group / "zz_test.yml").write_text(f"---\n{json.dumps(more)}\n", encoding="utf-8")
         return folder

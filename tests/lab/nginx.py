@@ -113,3 +113,9 @@ http {{
             "frontends": [{"name": "api", "url": self.url}],
             "receivers": ["/webhooks/mpesa"],
         }
+
+    def variables(self) -> dict[str, t.Any]:
+        """What an inventory says of this proxy."""
+        places = {f"rollback_haproxy_nginx_{key}": value for key, value in self.options().items() if key not in ("frontends", "receivers")}
+        common = {f"rollback_haproxy_{key}": self.options()[key] for key in ("frontends", "receivers")}
+        return {"rollback_haproxy_kind": "nginx", **places, **common}

@@ -13,8 +13,8 @@ import typing as t
 
 import pytest
 
-from tests.lab import compose, docker, host_image, images
-from tests.lab.fixtures import unavailable
+from tests.lab import docker, host_image
+from tests.lab.fixtures import engine_with_compose, unavailable
 from tests.lab.node import ROOT, NodeMissing
 from tests.lab.scenario import HOSTS
 
@@ -23,16 +23,12 @@ SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/mole
 
 @pytest.fixture(scope="module")
 def engine() -> t.Iterator[docker.Engine]:
-    reason = docker.unusable() or images.unusable()
-    if reason:
-        unavailable(reason)
-    try:
-        compose.env()
-        with docker.Engine(containers=True) as started:
+    with engine_with_compose() as started:
+        try:
             host_image.make(started)
-            yield started
-    except (compose.ComposeMissing, NodeMissing) as exc:
-        unavailable(str(exc))
+        except NodeMissing as exc:
+            unavailable(str(exc))
+        yield started
 
 
 def test_every_scenario_has_hosts() -> None:

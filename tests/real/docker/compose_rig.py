@@ -51,23 +51,26 @@ class ComposeRig:
         self.project = name
         self.image = f"{name}/api:latest"
         self.port = free_port()
-        self.feature = "one"
+        self.publish = str(self.port)  # or several, for as many containers: first-last
+        self.more = ""  # another line of the service
+        self.replicas = 1
+        self.push_after_build = False  # to the registry that the image's name begins with
         self.write_files("one")
 
     # -- the application -----------------------------------------------------------------------------------------------
 
-    def write_files(self, feature: str, more: str = "") -> None:
+    def write_files(self, feature: str) -> None:
         lines = [
             f"name: {self.project}",
             "services:",
             "  api:",
             f"    image: {self.image}",
             "    build: .",
-            f"    ports: ['127.0.0.1:{self.port}:5000']",
+            f"    ports: ['127.0.0.1:{self.publish}:5000']",
             "    env_file: .env",
             "    restart: always",
             "    depends_on: [db]",
-            *([more] if more else []),
+            *([self.more] if self.more else []),
             "  db:",
             f"    image: {images.NODE}:{images.find_node().version}",
             "    command: ['sleep', '1000000']",
@@ -90,7 +93,11 @@ class ComposeRig:
         (folder / "release.json").write_text(json.dumps({"version": version, "behaviour": behaviour, "of": self.project}))
         base = images.node(self.engine)
         lines = [f"FROM {base}", "WORKDIR /app", "COPY server.js release.json /app/", f"LABEL org.opencontainers.image.version={version}"]
-        return images.build(self.engine, self.image, folder, [*lines, 'CMD ["node", "server.js"]'])
+        identity = images.build(self.engine, self.image, folder, [*lines, 'CMD ["node", "server.js"]'])
+        if self.push_after_build:
+            told = list(self.engine.client().push(self.image, stream=True, decode=True))
+            assert not [line for line in told if "error" in line], told
+        return identity
 
     def compose(self, *words: str) -> str:
         env = {**os.environ, **compose.env(), "DOCKER_HOST": self.engine.url}
@@ -108,6 +115,16 @@ class ComposeRig:
         if behaviour == "good":
             self.await_version(version)
         return identity
+
+    def forget(self, identity: str) -> None:
+        """As somebody who clears an engine away: the image is here no more, under no name."""
+        client = self.engine.client()
+        for name in self.engine.all_names(self.image.rpartition(":")[0]):
+            if self.engine.names(name) == identity:
+                client.remove_image(name, force=True)
+        if self.engine.names(identity) is not None:
+            client.remove_image(identity, force=True)
+        assert self.engine.names(identity) is None
 
     def first_and_second(self, behaviour: str = "good") -> None:
         """Release 1 runs and is archived as v1; release 2, with another environment, is what runs now."""
@@ -141,9 +158,10 @@ class ComposeRig:
         image, feature = {"1.0.0": (self.one, "one"), "2.0.0": (self.two, "two")}[version]
         assert self.ask()[:2] == (200, {"version": version, "feature": feature})
         found = self.containers()
-        assert sorted(found) == [f"{self.project}-api-1", f"{self.project}-db-1"]
-        api = found[f"{self.project}-api-1"]
-        assert (api["Image"], api["State"]["Status"], api["HostConfig"]["RestartPolicy"]["Name"]) == (image, "running", "always")
+        names = [f"{self.project}-api-{number}" for number in range(1, self.replicas + 1)]
+        assert sorted(found) == [*names, f"{self.project}-db-1"]
+        for api in (found[name] for name in names):
+            assert (api["Image"], api["State"]["Status"], api["HostConfig"]["RestartPolicy"]["Name"]) == (image, "running", "always")
         assert self.engine.names(self.image) == image
         assert f"FEATURE={feature}\n" in (self.dir / ".env").read_text()
         assert (self.dir / ".env").stat().st_mode & 0o777 == 0o600
@@ -151,9 +169,10 @@ class ComposeRig:
         assert not state.get("switch") and not state.get("hold") and not state.get("policies"), state
         if not again:
             return
-        before = api["Id"]
+        before = {name: found[name]["Id"] for name in names}
         self.compose("up", "--detach", "--no-build")  # what the team types next finds nothing to do
-        assert self.containers()[f"{self.project}-api-1"]["Id"] == before
+        found = self.containers()
+        assert {name: found[name]["Id"] for name in names} == before
 
     def state(self) -> dict[str, t.Any]:
         path = self.store / "demo" / ".run" / "docker.state.json"

@@ -11,11 +11,10 @@ import typing as t
 
 import pytest
 
-from tests.lab import compose, images
 from tests.lab import docker as lab_docker
 from tests.lab import registry as lab_registry
 from tests.lab.docker import Engine
-from tests.lab.fixtures import unavailable
+from tests.lab.fixtures import engine_with_compose, unavailable
 from tests.lab.registry import Registry
 from tests.real.docker.compose_rig import ComposeRig
 from tests.real.docker.rig import Rig
@@ -64,14 +63,7 @@ def engine_rig(engine: Engine, tmp_path: pathlib.Path) -> Rig:
 @pytest.fixture(scope="session")
 def running_engine() -> t.Iterator[Engine]:
     """One that runs containers, with docker compose."""
-    reason = lab_docker.unusable() or images.unusable()
-    if reason:
-        unavailable(reason)
-    try:
-        compose.env()
-    except compose.ComposeMissing as exc:
-        unavailable(str(exc))
-    with Engine(containers=True) as started:
+    with engine_with_compose() as started:
         yield started
 
 

@@ -10,7 +10,9 @@ import pathlib
 
 import pytest
 
+from tests.lab.registry import Registry
 from tests.real.docker.compose_rig import SECRET, ComposeRig, Load
+from tests.real.docker.conftest import need_registry
 
 
 def test_there_and_back(compose_rig: ComposeRig) -> None:
@@ -130,20 +132,60 @@ def test_images_that_are_gone(compose_rig: ComposeRig) -> None:
     rig.module("archived", version="v2", archive_images=True)
     rig.module("live", version="v1")
     rig.module("complete")
-    client = rig.engine.client()
-    for name in rig.engine.all_names(rig.image.partition(":")[0]):
-        if rig.engine.names(name) == rig.two:
-            client.remove_image(name, force=True)
-    assert rig.engine.names(rig.two) is None
+    rig.forget(rig.two)
     rig.module("staged", version="v2")  # out of the point itself
     assert rig.engine.names(rig.two) == rig.two
     rig.module("live", version="v2")
     rig.check_complete("2.0.0")
-    for name in rig.engine.all_names(rig.image.partition(":")[0]):
-        if rig.engine.names(name) == rig.one:
-            client.remove_image(name, force=True)
+    rig.forget(rig.one)
     message = rig.refused("staged", version="v1")
     assert "was built here and never pushed" in message and "Nothing live was touched" in message
+    rig.check_complete("2.0.0")
+
+
+def test_an_image_comes_back_from_the_registry_by_its_digest(compose_rig: ComposeRig) -> None:
+    """Whatever its tag names now; and without the registry nothing is touched."""
+    need_registry()
+    rig = compose_rig
+    with Registry() as registry:
+        rig.image = f"{registry.netloc}/shop/api:latest"
+        rig.write_files("one")
+        rig.push_after_build = True
+        rig.first_and_second()
+        rig.forget(rig.one)
+        planned = rig.module("staged", version="v1", check=True)
+        assert "pull image" in " ".join(planned["plan"]) and rig.engine.names(rig.one) is None
+        staged = rig.module("staged", version="v1")
+        assert staged["changed"] and rig.engine.names(rig.one) == rig.one
+        assert rig.engine.names(rig.image) == rig.two, "the tag was pulled as well"
+        rig.check_complete("2.0.0")
+        rig.module("live", version="v1")
+        rig.check_complete("1.0.0")
+        rig.module("previous")
+        rig.forget(rig.one)
+    message = rig.refused("staged", version="v1")
+    assert "pulling" in message and registry.netloc in message
+    assert rig.refused("live", version="v1")
+    rig.check_complete("2.0.0")
+
+
+def test_a_service_of_several_containers(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.replicas = 2
+    rig.more = "    deploy: {replicas: 2}"
+    rig.publish = f"{rig.port}-{rig.port + 1}"
+    rig.write_files("one")
+    rig.first_and_second()
+    rig.check_complete("2.0.0")
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    rig.module("held")
+    assert rig.ask()[0] == 503
+    rig.module("previous")
+    rig.check_complete("2.0.0")
+    rig.module("stopped")
+    assert rig.ask()[0] == 0
+    rig.module("started")
     rig.check_complete("2.0.0")
 
 

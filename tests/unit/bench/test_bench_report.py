@@ -193,3 +193,22 @@ def test_containers_are_told_and_judged() -> None:
     records.add("retag-200", "seconds", 9)
     assert [each.met for each in verdict.containers(records)] == [False, False]
     assert [each.met for each in verdict.containers(Records())] == [None, None]
+
+
+def test_fleets_are_told_and_judged() -> None:
+    records = filled(gradual__failed=0, gradual__requests=900, gradual__outage=0.1, gradual__command=40)
+    records.miss("server-by-server", "no engine", failure=False)
+    records.add("emergency", "last payment", 3.2)
+    records.add("emergency", "command", 7)
+    for size, controller in ((1, 4.0), (50, 13.8)):
+        for measure, value in (("wall", 8 * size), ("tasks", 40), ("modules", 10), ("controller", controller), ("floor", 0.3)):
+            records.add(f"hosts-{size}", measure, value)
+    text = "\n".join(report.fleet(records, {"rate": 30}, 1))
+    assert "missing: no engine" in text and "0 (0-0)" in text and text.index("1 host ") < text.index("50 hosts")
+    assert [each.met for each in verdict.fleet(records)] == [True, True, True]
+    assert verdict.fleet(records)[2].measured == "2.00 s"
+    records.add("gradual", "failed", 1)
+    records.add("emergency", "last payment", 5.1)
+    records.add("hosts-50", "controller", 13.9)
+    assert [each.met for each in verdict.fleet(records)] == [False, False, False]
+    assert [each.met for each in verdict.fleet(Records())] == [None, None, None]
