@@ -43,12 +43,7 @@ class Container(t.NamedTuple):
 def _container(found: dict[str, t.Any]) -> Container:
     state, config, host = found.get("State") or {}, found.get("Config") or {}, found.get("HostConfig") or {}
     labels = config.get("Labels") or {}
-    ports = {
-        (str(each.get("HostIp") or ""), int(each["HostPort"]))
-        for bindings in (host.get("PortBindings") or {}).values()
-        for each in bindings or []
-        if str(each.get("HostPort") or "").isdigit()
-    }
+    ports = set(_fixed_ports(host.get("PortBindings") or {}, (found.get("NetworkSettings") or {}).get("Ports") or {}))
     volumes = [str(each.get("Name") or each.get("Source")) for each in found.get("Mounts") or [] if each.get("RW")]
     pairs = (str(each).partition("=") for each in config.get("Env") or [])
     return Container(
@@ -69,6 +64,17 @@ def _container(found: dict[str, t.Any]) -> Container:
         network=str(host.get("NetworkMode") or ""),
         env={key: value for key, unused, value in pairs},
     )
+
+
+def _fixed_ports(wanted: t.Mapping[str, t.Any], taken: t.Mapping[str, t.Any]) -> t.Iterator[Address]:
+    """What was asked for by number. Of a range each container takes one, which is known only while it runs."""
+    for inside, bindings in wanted.items():
+        for each in bindings or []:
+            host, published = str(each.get("HostIp") or ""), str(each.get("HostPort") or "")
+            if published.isdigit():
+                yield host, int(published)
+            elif "-" in published:
+                yield from ((host, int(one["HostPort"])) for one in taken.get(inside) or [] if str(one.get("HostPort") or "").isdigit())
 
 
 class Containers:

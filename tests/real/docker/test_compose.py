@@ -154,7 +154,7 @@ def test_an_image_comes_back_from_the_registry_by_its_digest(compose_rig: Compos
         rig.first_and_second()
         rig.forget(rig.one)
         planned = rig.module("staged", version="v1", check=True)
-        assert "pull image" in " ".join(planned["plan"]) and rig.engine.names(rig.one) is None
+        assert "pull image" in " ".join(planned["actions"]) and rig.engine.names(rig.one) is None
         staged = rig.module("staged", version="v1")
         assert staged["changed"] and rig.engine.names(rig.one) == rig.one
         assert rig.engine.names(rig.image) == rig.two, "the tag was pulled as well"
