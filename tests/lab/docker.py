@@ -26,7 +26,7 @@ def unusable() -> str:
     if PROGRAM is None:
         return "no dockerd found; install the operating system's package docker.io"
     if os.geteuid() != 0:
-        return "dockerd is only started by root"
+        return "dockerd is only started by root: run the same command as root"
     try:
         import docker  # noqa: F401
     except ImportError:

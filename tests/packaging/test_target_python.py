@@ -10,6 +10,7 @@ function of the standard library exists; and everything is imported by the oldes
 
 from __future__ import annotations
 
+import glob
 import os
 import pathlib
 import shutil
@@ -42,7 +43,7 @@ def python() -> str:
     """The oldest interpreter here that is not older than 3.9."""
     home = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv")) / "versions"
     named = [shutil.which(f"python3.{minor}") for minor in range(9, 15)] + ["/usr/bin/python3"]
-    programs = {*filter(None, named), *map(str, home.glob("3.*/bin/python3"))}
+    programs = {*filter(None, named), *glob.glob(str(home / "3.*/bin/python3"))}  # nothing where that is somebody else's home
     found = sorted((version, program) for program in programs if (version := version_of(program)) is not None and version >= OLDEST)
     return found[0][1]
 
