@@ -74,7 +74,6 @@ class Gradual:
     def __init__(self, options: Options, records: Records, folder: pathlib.Path, engine: Engine) -> None:
         self.options, self.records = options, records
         self.servers = Servers(engine, folder, FIVE)
-        self.point = ""
 
     def run(self) -> None:
         say("fleet: proxy, three application hosts, database; two releases and a point")
@@ -121,7 +120,11 @@ class Gradual:
         """As the team's runbook, on one server after the other: stop, copy, restart, look until it answers."""
         for host in self.servers.apps:
             self.servers.ssh(host, BY_HAND)
-            ports.wait_until(lambda host=host: host.version() == GOOD, f"{GOOD} on {host.name}", 60)  # type: ignore[misc]
+            self._await_good(host)
+
+    @staticmethod
+    def _await_good(host: Host) -> None:
+        ports.wait_until(lambda: host.version() == GOOD, f"{GOOD} on {host.name}", 60)
 
     def _emergency(self) -> None:
         with self.servers.paying(RATE, "--retries", "0", "--grace", "5", closed=True):

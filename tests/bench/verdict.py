@@ -71,14 +71,17 @@ def database(records: Records, scale: int, small: int) -> list[Verdict]:
     return found
 
 
+def _none_failed(records: Records, method: str, what: str) -> Verdict:
+    failed, asked = records.get(method, "failed"), records.get(method, "requests")
+    measured = f"max {failed.high:.0f}; {sum(asked.values):.0f} sent" if failed and asked else "not measured"
+    return Verdict(what, measured, "0 in every run", None if failed is None else failed.high == 0)
+
+
 def application(records: Records) -> list[Verdict]:
     """What was promised about applications: none of the requests of any run may fail."""
     found = []
     for method, what in (("ours", "failed requests of ours, good target"), ("ours-bad", "failed requests of ours, bad target")):
-        failed = records.get(method, "failed")
-        asked = records.get(method, "requests")
-        measured = f"max {failed.high:.0f}; {sum(asked.values):.0f} sent" if failed and asked else "not measured"
-        found.append(Verdict(what, measured, "0 in every run", None if failed is None else failed.high == 0))
+        found.append(_none_failed(records, method, what))
     intact = records.get("ours-bad", "untouched")
     found.append(
         Verdict(
@@ -93,15 +96,7 @@ def application(records: Records) -> list[Verdict]:
 
 def containers(records: Records) -> list[Verdict]:
     """What was promised about containers behind a proxy, and about tags of a registry."""
-    failed, asked = records.get("blue-green", "failed"), records.get("blue-green", "requests")
-    found = [
-        Verdict(
-            "failed requests of ours, behind a proxy",
-            f"max {failed.high:.0f}; {sum(asked.values):.0f} sent" if failed and asked else "not measured",
-            "0 in every run",
-            None if failed is None else failed.high == 0,
-        )
-    ]
+    found = [_none_failed(records, "blue-green", "failed requests of ours, behind a proxy")]
     sizes = records.sizes("retag-")
     growth = ratio(records.median(f"retag-{sizes[-1]}", "seconds"), records.median(f"retag-{sizes[0]}", "seconds")) if sizes else None
     found.append(
@@ -117,15 +112,9 @@ def containers(records: Records) -> list[Verdict]:
 
 def fleet(records: Records) -> list[Verdict]:
     """What was promised about several hosts."""
-    failed, asked = records.get("gradual", "failed"), records.get("gradual", "requests")
     last = records.get("emergency", "last payment")
     found = [
-        Verdict(
-            "failed payments of a gradual rollback",
-            f"max {failed.high:.0f}; {sum(asked.values):.0f} sent" if failed and asked else "not measured",
-            "0 in every run",
-            None if failed is None else failed.high == 0,
-        ),
+        _none_failed(records, "gradual", "failed payments of a gradual rollback"),
         Verdict(
             "emergency on five hosts, the last payment after",
             f"max {number(last.high)} s" if last else "not measured",

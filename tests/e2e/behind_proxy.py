@@ -10,9 +10,10 @@ import json
 import pathlib
 import typing as t
 
+from tests.e2e.harness import NEXT, World, play_in
 from tests.e2e.harness import QUICK as OF_APPS
-from tests.e2e.harness import World
 from tests.lab import traffic
+from tests.lab.fixtures import unavailable
 from tests.lab.nginx import Nginx
 
 APPS = ("app1", "app2", "app3")
@@ -110,3 +111,17 @@ class BehindNginx(Proxied):
         assert self.proxy.upstream.read_text(encoding="utf-8") == self.first
         assert self.proxy.get("/.payops-rollback").text == "payops-share 100"
         self.nothing_left()
+
+
+AnyProxied = t.TypeVar("AnyProxied", bound=Proxied)
+
+
+def deployed(kind: type[AnyProxied], *programs: str) -> t.Iterator[AnyProxied]:
+    """A point of 1.0.0 exists, and 1.1.0 runs everywhere; a skip where a program is missing."""
+    missing = traffic.missing(*programs)
+    if missing:
+        unavailable(missing)
+    for made in play_in(kind):
+        made.play("backup").ok()
+        made.deploy(1, NEXT)
+        yield made

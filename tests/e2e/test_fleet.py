@@ -9,22 +9,15 @@ import typing as t
 
 import pytest
 
-from tests.e2e.behind_proxy import Fleet
-from tests.e2e.harness import GOOD, NEXT, play_in
+from tests.e2e.behind_proxy import Fleet, deployed
+from tests.e2e.harness import GOOD, NEXT
 from tests.e2e.played import Played
 from tests.lab import traffic
-from tests.lab.fixtures import unavailable
 
 
 @pytest.fixture(scope="module")
 def fleet() -> t.Iterator[Fleet]:
-    missing = traffic.missing(traffic.HAPROXY, traffic.PROMETHEUS)
-    if missing:
-        unavailable(missing)
-    for made in play_in(Fleet):
-        made.play("backup").ok()
-        made.deploy(1, NEXT)
-        yield made
+    yield from deployed(Fleet, traffic.HAPROXY, traffic.PROMETHEUS)
 
 
 def batches(played: Played) -> list[str]:

@@ -10,22 +10,14 @@ import typing as t
 import pytest
 
 from tests.client.report import Failure, read
-from tests.e2e.behind_proxy import BehindNginx
-from tests.e2e.harness import GOOD, NEXT, play_in
-from tests.lab import traffic
-from tests.lab.fixtures import unavailable
+from tests.e2e.behind_proxy import BehindNginx, deployed
+from tests.e2e.harness import GOOD, NEXT
 from tests.lab.nginx import NGINX
 
 
 @pytest.fixture(scope="module")
 def fleet() -> t.Iterator[BehindNginx]:
-    missing = traffic.missing(NGINX)
-    if missing:
-        unavailable(missing)
-    for made in play_in(BehindNginx):
-        made.play("backup").ok()
-        made.deploy(1, NEXT)
-        yield made
+    yield from deployed(BehindNginx, NGINX)
 
 
 def test_a_gradual_rollback_fails_no_request(fleet: BehindNginx) -> None:

@@ -48,6 +48,17 @@ def free_port(host: str = "127.0.0.1") -> int:
                 return port
 
 
+def free_ports(number: int, host: str = "127.0.0.1") -> int:
+    """The first of so many ports in a row that nothing listens on."""
+    while True:
+        first = free_port(host)
+        more = range(first + 1, first + number)
+        with _lock:
+            if all(port < 65536 and port not in _handed_out and _can_bind(port, host) for port in more):
+                _handed_out.update(more)
+                return first
+
+
 def is_listening(port: int, host: str = "127.0.0.1", timeout: float = 0.5) -> bool:
     try:
         with socket.create_connection((host, port), timeout=timeout):

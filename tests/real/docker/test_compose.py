@@ -10,6 +10,7 @@ import pathlib
 
 import pytest
 
+from tests.lab.ports import free_ports
 from tests.lab.registry import Registry
 from tests.real.docker.compose_rig import SECRET, ComposeRig, Load
 from tests.real.docker.conftest import need_registry
@@ -173,6 +174,7 @@ def test_a_service_of_several_containers(compose_rig: ComposeRig) -> None:
     rig = compose_rig
     rig.replicas = 2
     rig.more = "    deploy: {replicas: 2}"
+    rig.port = free_ports(2)
     rig.publish = f"{rig.port}-{rig.port + 1}"
     rig.write_files("one")
     rig.first_and_second()
