@@ -24,6 +24,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._conne
     readable_errors,
     rows,
 )
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import quoted
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
 COMPONENT = "postgresql_access"
@@ -73,7 +74,7 @@ def look(conn: t.Any, databases: t.Sequence[str]) -> list[Found]:
 
 def statements(found: Found, access: str, before: dict[str, t.Any] | None) -> list[str]:
     """What turns ``found`` into ``access``. ``before`` is what was remembered of this very database."""
-    name = '"' + found.name.replace('"', '""') + '"'
+    name = quoted(found.name)
     locked = (found.setting or "").lower() in TRUE
     wanted = []
     if access == "nobody":

@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import one, rows
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import one, quoted, rows
 
 try:
     import psycopg2
@@ -356,5 +356,5 @@ class Carrier:
                     "SELECT pg_catalog.setval(%s::regclass, m.top, true) FROM (SELECT max({})::bigint AS top FROM {}) m, {} s"
                     " WHERE m.top > s.last_value AND m.top > 0"
                 ).format(sql.Identifier(column), ledger.identifier, sql.Identifier(schema, sequence)),
-                (".".join('"' + part.replace('"', '""') + '"' for part in (schema, sequence)),),
+                (quoted(schema, sequence),),
             )

@@ -19,6 +19,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, sha256_bytes
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue_sql as queries
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import dicts, rows, value
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import own_comment
 
 Catalogue = dict[str, dict[str, dict[str, t.Any]]]
 
@@ -285,6 +286,7 @@ def properties(conn: t.Any, database: str) -> dict[str, t.Any]:
         raise RollbackError(f"The server has no database {database!r}. It has: {', '.join(map(repr, names))}.")
     entry = found[0]
     entry["grants"] = acl(entry["grants"])
+    entry["comment"] = own_comment(entry["comment"])
     settings = rows(
         conn,
         "SELECT coalesce(r.rolname::text, ''), s.setconfig FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole "

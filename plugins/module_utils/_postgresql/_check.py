@@ -145,7 +145,7 @@ def _query(conn: t.Any, database: str, asked: dict[str, t.Any], timeout: int) ->
 def _count(conn: t.Any, database: str, asked: dict[str, t.Any], timeout: int) -> dict[str, t.Any]:
     table = _manifest.table_name(asked.get("schema") or "public", asked["table"])
     least = int(asked.get("min") or 0)
-    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (asked.get("schema") or "public", asked["table"]))
+    quoted = _state.quoted(asked.get("schema") or "public", asked["table"])
     try:
         found = _ask(conn, f"SELECT count(*) FROM {quoted}")[0]
     except psycopg2.errors.QueryCanceled:

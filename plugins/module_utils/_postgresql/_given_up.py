@@ -167,7 +167,10 @@ def _own_rows(live: t.Any, inside: t.Any, table: Ledger, since: Since | None, nu
     key = [column for column in _carry.primary_key(live, table) if column in there]
     if not key:
         since = None  # the same content may be there several times: only all of them can be compared
-    if since is None and int(one(inside, "SELECT pg_catalog.pg_table_size(%s::regclass)", (_quoted(table),))) > MOST_BYTES:
+    if (
+        since is None
+        and int(one(inside, "SELECT pg_catalog.pg_table_size(%s::regclass)", (_state.quoted(table.schema, table.table),))) > MOST_BYTES
+    ):
         return Own(count, False)
     heap = sql.Identifier("pg_temp", f"payops_own_{number}")
     names = sql.SQL(", ").join(sql.Identifier(column) for column in there)
@@ -191,10 +194,6 @@ def _own_rows(live: t.Any, inside: t.Any, table: Ledger, since: Since | None, nu
         " LEFT JOIN (SELECT {} AS r, count(*) AS n FROM {} l GROUP BY 1) b USING (r)"
     )
     return Own(int(one(live, query.format(mine, heap, theirs, table.identifier))))
-
-
-def _quoted(table: Ledger) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in (table.schema, table.table))
 
 
 # -- what must not be dropped -----------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import fixed_settings, qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import dicts, execute, rows, value
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import quoted
 
 VERIFY = ("full", "counts", "files")
 
@@ -96,10 +97,6 @@ def one_snapshot(conn: t.Any) -> t.Iterator[None]:
         raise
 
 
-def _quote(*parts: str) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-
-
 def tables_of(conn: t.Any) -> list[tuple[str, str]]:
     """``(schema, table)`` of every table whose rows a dump holds."""
     with fixed_settings(conn):
@@ -111,9 +108,9 @@ def count_tables(conn: t.Any, verify: str) -> dict[str, dict[str, t.Any]]:
     found = {}
     with fixed_settings(conn):
         for schema, table, columns, condition in rows(conn, TABLES):
-            record = "ROW(" + ", ".join(f"t.{_quote(column)}" for column in columns or []) + ")"
+            record = "ROW(" + ", ".join(f"t.{quoted(column)}" for column in columns or []) + ")"
             digest = f'coalesce(sum(hashtextextended({record}::text COLLATE "C", 0)::numeric), 0)::text' if verify == "full" else "NULL"
-            count, hashed = rows(conn, f"SELECT count(*), {digest} FROM ONLY {_quote(schema, table)} t {condition or ''}")[0]
+            count, hashed = rows(conn, f"SELECT count(*), {digest} FROM ONLY {quoted(schema, table)} t {condition or ''}")[0]
             entry = {"schema": schema, "table": table, "rows": int(count)}
             if hashed is not None:
                 entry["hash"] = hashed
@@ -128,7 +125,7 @@ def read_sequences(conn: t.Any) -> dict[str, dict[str, t.Any]]:
     for start in range(0, len(listed), BATCH):
         part = listed[start : start + BATCH]
         union = " UNION ALL ".join(
-            f"SELECT {number}, last_value, is_called FROM {_quote(schema, name)}"
+            f"SELECT {number}, last_value, is_called FROM {quoted(schema, name)}"
             for number, (schema, name, unused, also) in enumerate(part)
         )
         for number, last_value, is_called in rows(conn, union):
@@ -284,8 +281,8 @@ def rows_since(conn: t.Any, snapshot: str, tables: dict[str, dict[str, t.Any]] |
             name = qualified(schema, table)
             sql = (
                 f"SELECT count(*), {written} FROM (SELECT t.xmin::text::bigint AS xid "
-                f"FROM ONLY {_quote(schema, table)} t {(condition or '').replace('%', '%%')}) x"
-            ).replace(_quote(schema, table), _quote(schema, table).replace("%", "%%"))
+                f"FROM ONLY {quoted(schema, table)} t {(condition or '').replace('%', '%%')}) x"
+            ).replace(quoted(schema, table), quoted(schema, table).replace("%", "%%"))
             count, new = (int(number) for number in rows(conn, sql, [snapshot])[0])
             recorded = (tables or {}).get(name, {}).get("rows")
             gone = max(0, recorded - (count - new)) if recorded is not None else 0

@@ -346,7 +346,7 @@ class Restore:
                     markers[name] = {
                         "kind": "staged", "state": "loading", "database": name, "system": self.point["system"], "version": version,
                         "manifest": self.digests[name], "run": self.mark, "at": now(), "seq": _state.next_seq(taken),
-                        "comment": self.manifests[name]["properties"].get("comment"),
+                        "comment": _state.own_comment(self.manifests[name]["properties"].get("comment")),
                     }  # fmt: skip
                     _stage.create(self.conn, names[name], self.manifests[name]["properties"], markers[name])
                     self.server.connect(names[name]).close()  # pg_hba.conf or a pooler may know the production name only
@@ -394,7 +394,7 @@ class Restore:
         try:
             found = self.found()
             for each in names.values():
-                if each in found and (found[each].marker.get("kind") == "staged" or found[each].comment is None):
+                if each in found and (found[each].marker.get("kind") == "staged" or _state.bare(found[each])):
                     _state.drop(self.conn, found[each])
             _plain.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
         except Exception:  # the next run recovers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import rows
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import quoted, rows
 
 try:
     from psycopg2 import sql
@@ -56,7 +56,7 @@ def read(connection: t.Any) -> dict[str, Sequence]:
 
 def label(schema: str, name: str) -> str:
     """``schema.name``, quoted where SQL needs it, as people read it and as regclass accepts it."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+    return quoted(schema, name)
 
 
 def target(live: Sequence, mine: Sequence, margin: int, day: int = 0) -> int | None:

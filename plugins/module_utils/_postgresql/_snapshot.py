@@ -302,7 +302,7 @@ def freeze(server: Server, database: str, folder: str, lock_wait: int) -> _Froze
 
 def _lock(conn: t.Any, tables: t.Sequence[t.Any]) -> None:
     for start in range(0, len(tables), 100):
-        names = ("ONLY " + ".".join('"' + part.replace('"', '""') + '"' for part in table) for table in tables[start : start + 100])
+        names = ("ONLY " + _state.quoted(*table) for table in tables[start : start + 100])
         execute(conn, f"LOCK TABLE {', '.join(names)} IN ACCESS SHARE MODE")
 
 

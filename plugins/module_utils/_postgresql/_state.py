@@ -12,6 +12,9 @@ describes, so it cannot disagree with the catalogue, and it needs no file: anoth
 ``kept``     was ``P`` until a flip; ``live_oid`` is what the flip put there, ``snapshot`` the moment, ``before`` what was known
 ``undone``   was ``P`` between a flip and its undo; ``live_oid`` is what the undo put back
 ============ =========================================================================================================
+
+A marker counts only on a database that still has the name which was made for it. Somebody may rename a kept database back
+by hand, and its comment with it: what is called ``P`` is never one of ours, whatever its comment says.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ COMPONENT = "postgresql"
 SIGN = "payops_rollback"
 MAX_NAME = 63
 INVALID = -2
+# free_name() may cut the eight letters of a run short to make room for a number
+MADE = re.compile(r"(?P<head>.+)__(?:r_[0-9a-f]{4,8}|kept_[0-9]{8}T[0-9]{6}_[0-9a-f]{4,8})(?:_[0-9]+)?\Z", re.DOTALL)
 
 
 class Database(t.NamedTuple):
@@ -45,8 +50,9 @@ class Database(t.NamedTuple):
     limit: int
     owner: str
     template: bool
-    comment: str | None
+    comment: str | None  # of people, where a marker stands that does not count
     marker: dict[str, t.Any]
+    stale: bool = False  # a marker stands there that does not count
 
     @property
     def invalid(self) -> bool:
@@ -80,6 +86,13 @@ def write_marker(marker: dict[str, t.Any]) -> str:
     return json.dumps({SIGN: 1, **marker}, sort_keys=True, ensure_ascii=False)
 
 
+def own_comment(comment: str | None) -> str | None:
+    """The comment that people wrote on a database: the marker that may stand in its place remembers it."""
+    marker = read_marker(comment)
+    kept = marker.get("comment") if marker else comment
+    return kept if isinstance(kept, str) and not read_marker(kept) else None
+
+
 def databases(connection: t.Any) -> dict[str, Database]:
     """Every database of the server by name."""
     found = rows(
@@ -87,13 +100,25 @@ def databases(connection: t.Any) -> dict[str, Database]:
         "SELECT datname, oid::bigint, datallowconn, datconnlimit, pg_catalog.pg_get_userbyid(datdba), datistemplate,"
         " pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database ORDER BY datname",
     )
-    return {row[0]: Database(*row[:7], marker=read_marker(row[6])) for row in found}  # type: ignore[misc]
+    return {row[0]: _database(row) for row in found}
+
+
+def _database(row: tuple[t.Any, ...]) -> Database:
+    marker = read_marker(row[6])
+    if marker and not made_for(row[0], str(marker.get("database"))):
+        return Database(*row[:6], comment=own_comment(row[6]), marker={}, stale=True)  # type: ignore[misc]
+    return Database(*row[:7], marker=marker)  # type: ignore[misc]
 
 
 def ours(found: t.Mapping[str, Database], name: str, *kinds: str) -> list[Database]:
     """Our databases made for production name ``name``, the newest last."""
     mine = [each for each in found.values() if each.marker.get("database") == name and (not kinds or each.marker.get("kind") in kinds)]
     return sorted(mine, key=lambda each: int(each.marker.get("seq", 0)))
+
+
+def bare(database: Database) -> bool:
+    """Nobody has commented on it: created by us and not marked yet, when its name says so too."""
+    return database.comment is None and not database.stale
 
 
 def next_seq(found: t.Mapping[str, Database]) -> int:
@@ -126,6 +151,13 @@ def staged_name(name: str, run_id: str) -> str:
 def kept_name(name: str, run_id: str, moment: datetime.datetime | None = None) -> str:
     moment = moment or datetime.datetime.now(datetime.timezone.utc)
     return fit_name(name, f"__kept_{moment.strftime('%Y%m%dT%H%M%S')}_{run8(run_id)}")
+
+
+def made_for(name: str, database: str) -> bool:
+    """Whether ``name`` is one that the functions above make for a staged or kept database of ``database``."""
+    match = MADE.match(name)
+    short = f"~{sha256_bytes(database.encode('utf-8'))[:6]}"
+    return match is not None and (match["head"] == database or match["head"].endswith(short))
 
 
 def free_name(wanted: str, taken: t.Container[str]) -> str:
@@ -219,8 +251,9 @@ def hold_names(connection: t.Any, names: t.Iterable[str], wait: float = 12.0) ->
 # -- what a killed run left -------------------------------------------------------------------------------------------
 
 
-def identifier(name: str) -> t.Any:
-    return sql.Identifier(name)
+def quoted(*parts: str) -> str:
+    """A name, or a schema and a name, as they are typed into psql and as regclass takes them."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
 def command(connection: t.Any, text: str, *names: str, values: t.Any = None) -> None:
@@ -270,7 +303,7 @@ def leftovers(paths: Paths, found: t.Mapping[str, Database], names: t.Iterable[s
         left += [each for each in ours(found, name) if each.invalid]
         left += [each for each in ours(found, name, "staged") if not each.invalid and each.marker.get("state") != "verified"]
         pattern = re.compile(re.escape(fit_name(name, "__r_00000000")[:-8]) + r"[0-9a-f]{8}\Z")
-        left += [found[each] for each in noted if each in found and found[each].comment is None and pattern.match(each)]
+        left += [found[each] for each in noted if each in found and bare(found[each]) and pattern.match(each)]
     return left
 
 
@@ -290,10 +323,16 @@ def recover(connection: t.Any, paths: Paths, names: t.Sequence[str], acting: boo
                 said.append(f"closed {each.name}, which an interrupted run left open")
                 if acting:
                     command(connection, "ALTER DATABASE {} ALLOW_CONNECTIONS false", each.name)
+        if name in found and found[name].stale:
+            said.append(f"took a marker of this collection off {name}: it was one of its kept or staged databases, renamed by hand")
+            if acting:
+                command(connection, "COMMENT ON DATABASE {} IS %s", name, values=(found[name].comment,))
         if name not in found and ours(found, name, "kept"):
+            kept = ours(found, name, "kept")[-1].name
             raise RollbackError(
-                f"No database is named {name}, but {ours(found, name, 'kept')[-1].name} was kept for it. This collection never leaves that "
-                f"state: somebody dropped or renamed {name}. Look at both, then rename the one you want to {name}."
+                f"No database is named {name}, but {kept} was kept for it. This collection never leaves that state: somebody dropped or "
+                f"renamed {name}. Look for it. If it is gone and you want the kept one: ALTER DATABASE {quoted(kept)} RENAME TO {quoted(name)}; "
+                f"ALTER DATABASE {quoted(name)} ALLOW_CONNECTIONS true;"
             )
     return said
 
