@@ -192,6 +192,7 @@ options:
   allow_plain_sql:
     description:
       - Accept a plain SQL dump, which is a program that somebody wrote and not data that can be compared with anything.
+      - Its statements are sent to the server by a role without superuser rights, in one transaction. No client program reads the file.
     type: bool
     default: false
   legacy_path:

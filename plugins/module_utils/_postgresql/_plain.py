@@ -4,33 +4,24 @@
 # Note that this module util is PRIVATE to the collection: it may change without notice.
 """Plain SQL dumps, which teams have from before: programs that somebody wrote, run only on request and with few rights.
 
-psql runs backslash commands on the client and the server runs the rest with the rights of the role that logged in. So the
-file is read with psql's own rules (quotes, dollar quotes, comments, COPY data) and refused for any backslash outside of them
-but ``\\restrict`` and ``\\unrestrict``, for an encoding or a setting under which these rules would be others, and
-for a missing trailer. It is run by a role without superuser rights.
+Such a file is made for psql, which runs backslash commands on this host, and the SQL in a file can change where psql sees them. So
+psql never reads it: the file is cut into statements here, and the server gets those alone (``_plain_run``). What is read as a
+statement by mistake is a syntax error there, and nothing worse. Refused are what pg_dump does not write: a backslash outside of
+quotes, comments and COPY data but for ``\\restrict`` and ``\\unrestrict``, a setting under which quotes or letters would be
+others, a missing trailer.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_file
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _connection
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._stage import NO_ROOM
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import command, one, read_marker, rows, write_marker
-
-try:
-    import psycopg2
-    from psycopg2 import sql
-except ImportError:  # the module says so through missing_required_lib
-    psycopg2 = sql = None  # type: ignore[assignment]
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import rows
 
 if t.TYPE_CHECKING:
-    from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._blockers import Report
 
 FILE_NAME = "database_backup.sql"
@@ -65,7 +56,7 @@ class Looked(t.NamedTuple):
 
 
 class Lexer:
-    """Splits SQL as psql does. ``feed`` takes a line with its line end; ``copying`` says that COPY data follows."""
+    """Splits SQL. ``feed`` takes a line with its line end; ``copying`` says that COPY data follows."""
 
     def __init__(self) -> None:
         self.statement = ""
@@ -77,6 +68,11 @@ class Lexer:
     def refuse(self, what: str) -> t.NoReturn:
         raise RollbackError(f"Line {self.line} of the plain SQL dump {what}. pg_dump writes no such thing; the file was not run.")
 
+    @property
+    def between(self) -> bool:
+        """Between two statements: nothing has begun that is not ended."""
+        return not self.copying and not self.state and not self.statement.strip()
+
     def feed(self, line: str) -> list[str]:
         """Statements that end on this line, each as its text with the content of strings and comments left out."""
         self.line += 1
@@ -84,7 +80,9 @@ class Lexer:
             if line.rstrip("\r\n") == "\\.":
                 self.copying = False
             return []
-        if not self.state and not self.statement.strip() and META.match(line):
+        if "\0" in line:
+            self.refuse("has a NUL byte")
+        if self.between and META.match(line):
             return []
         ended: list[str] = []
         position = 0
@@ -102,7 +100,7 @@ class Lexer:
         if self.state:
             return self._quoted(line, position)
         if here == "\\":
-            self.refuse("has a backslash command, which psql would run on this host")
+            self.refuse("has a backslash command")
         if line.startswith("--", position):
             self.statement += " "
             return len(line)
@@ -111,7 +109,7 @@ class Lexer:
             return position + 2
         if here == "'":
             before = self.statement[-2:]
-            escaped = before[-1:] in ("e", "E") and not (len(before) > 1 and (before[0].isalnum() or before[0] in "_$"))
+            escaped = before[-1:] in ("e", "E") and not in_word(before[:-1])
             self.state = "E'" if escaped else "'"
             self.statement += "'"
             return position + 1
@@ -119,7 +117,7 @@ class Lexer:
             self.state = '"'
             self.statement += '"'
             return position + 1
-        if here == "$" and not (self.statement[-1:].isalnum() or self.statement[-1:] in ("_", "$")):
+        if here == "$" and not in_word(self.statement):
             tag = DOLLAR.match(line, position)
             if tag:
                 self.state = tag.group()
@@ -161,6 +159,12 @@ class Lexer:
         return position + 1
 
 
+def in_word(before: str) -> bool:
+    """Whether a name goes on behind ``before``: to the server every character beyond ASCII is a letter."""
+    last = before[-1:]
+    return bool(last) and (not last.isascii() or last.isalnum() or last in "_$")
+
+
 def unquote(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
@@ -182,20 +186,21 @@ def look(path: str, sha256: str | None = None) -> Looked:
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as handle:
         for line in handle:
             for statement in lexer.feed(line):
-                _setting(lexer, line, statement)
+                inspect(lexer, line, statement)
                 tables += bool(re.match(r"\s*CREATE\s+(?:UNLOGGED\s+)?TABLE\s", statement, re.IGNORECASE))
                 for patterns, found in ((NAMES_OWNER, owners), (NAMES_GRANTEE, grantees)):
                     for pattern in patterns:
                         match = pattern.match(statement)
                         if match:
                             found[unquote(match.group(1))] = None
-    if lexer.copying or lexer.state or lexer.statement.strip():
+    if not lexer.between:
         raise RollbackError(f"{path} ends inside a statement or COPY data. It is cut off and was not run.")
     grantees.pop("public", None)
     return Looked(path, digest, os.path.getsize(path), tables, tuple(owners), tuple(grantees))
 
 
-def _setting(lexer: Lexer, line: str, statement: str) -> None:
+def inspect(lexer: Lexer, line: str, statement: str) -> None:
+    """Refuse a statement that would change how the rest is read, or that reaches beyond this database."""
     lowered = statement.lower()
     if "standard_conforming_strings" in lowered and "set standard_conforming_strings = on;" not in lowered:
         lexer.refuse("changes standard_conforming_strings")
@@ -245,22 +250,6 @@ def find(folder: str, version: str) -> str:
     return folder
 
 
-def rewrite(looked: Looked, target: str, roles: t.Mapping[str, str]) -> None:
-    """A copy with roles replaced; strings, function bodies and COPY data stay as they are. It is read by the same rules once
-    more, so what is run is what was looked at, whoever writes to the original meanwhile."""
-    lexer = Lexer()
-    with (
-        open(looked.path, encoding="utf-8", errors="surrogateescape", newline="\n") as source,
-        open(target, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as out,
-    ):
-        for line in source:
-            outside = not lexer.copying and not lexer.state and not lexer.statement.strip()
-            ended = lexer.feed(line)
-            if outside and META.match(line):
-                continue  # older psql do not know it, and what it guards against was refused above
-            out.write(mapped(line, roles) if outside and len(ended) == 1 and not lexer.state else line)
-
-
 def obstacles(connection: t.Any, report: Report, name: str, owner: str, looked: Looked, roles: t.Mapping[str, str]) -> None:
     """Roles that the dump names and the server lacks, and those under which it must not run."""
     existing = dict(rows(connection, "SELECT rolname, rolsuper FROM pg_catalog.pg_roles"))
@@ -277,104 +266,3 @@ def obstacles(connection: t.Any, report: Report, name: str, owner: str, looked: 
         if existing.get(role):
             what = f"The plain SQL dump of {name} would run with the rights of {role!r}, which is a superuser."
             report.block("plain_superuser", name, what, f"Give {name} an ordinary owner, and name one for {role!r} in plain_sql_roles.")
-
-
-def recover(connection: t.Any, report: Report, superuser: bool, names: t.Collection[str], acting: bool) -> list[str]:
-    """Remove logins that killed imports into these databases left. Their staged databases are gone already, and with them all they owned."""
-    query = "SELECT rolname, pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles WHERE rolname ~ '^payops_plain_[0-9a-f]{8}$'"
-    said = []
-    for role, comment in rows(connection, query):
-        if read_marker(comment).get("database") not in names:
-            continue  # perhaps of an import that another run is at
-        if not superuser:
-            report.notes.append(f'An interrupted import left the login {role}. As superuser: DROP ROLE "{role}".')
-            continue
-        if acting:
-            command(connection, "ALTER ROLE {} NOLOGIN", role)
-            rows(connection, "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = %s", (role,))
-            try:
-                command(connection, "DROP ROLE {}", role)
-            except psycopg2.errors.DependentObjectsStillExist as exc:
-                what = _connection.plain(exc)
-                report.notes.append(f'An interrupted import left the role {role}: {what}. It cannot log in. DROP OWNED BY "{role}" there.')
-                continue
-        said.append(f"dropped the login {role}, which an interrupted import left")
-    return said
-
-
-class Borrowed:
-    """A login without superuser rights for the time of the import: our own, or one made for it when we are superuser."""
-
-    def __init__(
-        self, connection: t.Any, server: _connection.Server, database: str, owner: str, looked: Looked, roles: t.Mapping[str, str]
-    ) -> None:
-        self.connection = connection
-        self.server = server
-        self.database = database
-        self.owner = owner
-        self.members = sorted({owner, *(roles.get(role, role) for role in looked.owners)})
-        self.name = ""
-        self.inside: _connection.Server | None = None
-
-    def __enter__(self) -> _connection.Server:
-        params = dict(self.server.params)
-        if self.server.is_superuser:
-            self.name = f"payops_plain_{secrets.token_hex(4)}"
-            password = secrets.token_urlsafe(24)
-            # In one transaction with its comment, by which the next call finds it if this one is killed.
-            create = sql.SQL("CREATE ROLE {0} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE; COMMENT ON ROLE {0} IS {1}")
-            marker = write_marker({"kind": "plain login", "database": self.database})
-            rows(self.connection, create.format(sql.Identifier(self.name), sql.Literal(marker)))
-            rows(self.connection, sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(self.name), sql.Literal(password)))
-            for role in self.members:
-                command(self.connection, "GRANT {} TO {}", role, self.name)
-            params.update(login_user=self.name, login_password=password)
-        self.inside = _connection.Server(params)
-        return self.inside
-
-    def hand_over(self, inside: t.Any) -> None:
-        """What the dump names no owner for belongs to the owner of the database. ``inside`` is our own session in that database."""
-        if self.name:
-            rows(inside, sql.SQL("REASSIGN OWNED BY {} TO {}").format(sql.Identifier(self.name), sql.Identifier(self.owner)))
-            command(inside, "DROP OWNED BY {}", self.name)
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self.inside is not None:
-            self.inside.close()
-        if self.name and not self.connection.closed:
-            command(self.connection, "ALTER ROLE {} NOLOGIN", self.name)
-            try:
-                command(self.connection, "DROP ROLE {}", self.name)
-            except psycopg2.Error:  # after a failure it still owns something in the staged database; recover drops it after that
-                return
-
-
-def load(
-    cli: Cli, borrowed: _connection.Server, psql: str | None, looked: Looked, scratch: str, name: str, roles: t.Mapping[str, str]
-) -> None:
-    """Run the dump in one transaction, in the staged database, as a role without superuser rights."""
-    if psql is None:
-        raise RollbackError(
-            "psql of the server's major version is needed to run a plain SQL dump. Install it, or set bin_dir to its folder."
-        )
-    path = os.path.join(scratch, f"plain-{os.getpid()}.sql")
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        rewrite(looked, path, roles)
-        argv = [psql, "-X", "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-f", path, *borrowed.program_args(name)]
-        done = cli(argv, env=borrowed.program_env())
-    finally:
-        if os.path.exists(path):
-            os.unlink(path)
-    if done.rc != 0:
-        why = " ".join(line for line in done.stderr.splitlines() if line.strip())[-1500:]
-        raise RollbackError(
-            f"psql ended with {done.rc} while filling {name}: {why or 'it said nothing'}. The live database was not touched."
-            + (NO_ROOM if "No space left on device" in done.stderr else "")
-        )
-
-
-def require_ordinary(connection: t.Any) -> None:
-    """Last look inside the session that the import uses."""
-    if one(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"):
-        raise RollbackError("The session for the plain SQL dump is a superuser's. It was not run.")

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, read_json, sha256_bytes
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue, _manifest, _plain, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue, _manifest, _plain, _plain_run, _state
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database
 
 if t.TYPE_CHECKING:
@@ -47,14 +47,14 @@ def file(work: Restore) -> str:
 
 def fill(work: Restore, looked: _plain.Looked, name: str, staged: str) -> None:
     owner, roles = work.manifests[name]["properties"]["owner"], work.options.plain_sql_roles
-    login = _plain.Borrowed(work.conn, work.server, name, owner, looked, roles)
+    login = _plain_run.Borrowed(work.conn, work.server, name, owner, looked, roles)
     with login as borrowed:
         session = borrowed.connect(staged)
         try:
-            _plain.require_ordinary(session)
+            _plain_run.require_ordinary(session)
+            _plain_run.load(session, looked, staged, roles)
         finally:
             session.close()
-        _plain.load(work.cli, borrowed, work.programs().psql, looked, work.paths.run, staged, roles)
         inside = work.server.connect(staged)
         try:
             login.hand_over(inside)

@@ -35,7 +35,6 @@ class Programs(t.NamedTuple):
     folder: str
     pg_dump: str
     pg_restore: str
-    psql: str | None
     major: int
     version: str
 
@@ -54,7 +53,7 @@ def find(cli: Cli, major: int, bin_dir: str | None = None, path: str | None = No
     wrong: list[str] = []
     looked = candidates(major, bin_dir, path)
     for folder in looked:
-        pg_dump, pg_restore, psql = (os.path.join(folder, name) for name in ("pg_dump", "pg_restore", "psql"))
+        pg_dump, pg_restore = (os.path.join(folder, name) for name in ("pg_dump", "pg_restore"))
         missing = [name for name in (pg_dump, pg_restore) if not os.access(name, os.X_OK) or os.path.isdir(name)]
         if missing:
             if len(missing) == 1:
@@ -65,7 +64,7 @@ def find(cli: Cli, major: int, bin_dir: str | None = None, path: str | None = No
         if other:
             wrong += other
             continue
-        return Programs(folder, pg_dump, pg_restore, psql if os.access(psql, os.X_OK) else None, major, found[pg_dump][1])
+        return Programs(folder, pg_dump, pg_restore, major, found[pg_dump][1])
     what = "; ".join(wrong) if wrong else "found neither in " + ", ".join(looked)
     raise RollbackError(
         f"pg_dump and pg_restore of PostgreSQL {major}, the server's major version, are needed: {what}. "

@@ -25,6 +25,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
     _manifest,
     _plain,
     _plain_point,
+    _plain_run,
     _plan,
     _pooler,
     _programs,
@@ -38,7 +39,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import Server
 
-DISK_FULL = "53100"
 STAGED = ("recover", "points", "preflight", "create", "load", "analyze", "compare", "seal", "logins")
 LIVE = ("recheck", "sequences", "drain", "swap", "postcheck", "resume", "remember")
 PREVIOUS = ("recover", "preflight", "sequences", "drain", "swap", "postcheck", "resume", "remember", "drop")
@@ -111,7 +111,7 @@ class Restore:
         with self.run.step("recover") as learnt:
             said = _pooler.recover(self)  # first of all: somebody may be waiting behind one
             said += _state.recover(self.conn, self.paths, self.names, self.acting)
-            said += _plain.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
+            said += _plain_run.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
             learnt["recovered"] = said
             self.actions += said
             self.result["changed"] |= bool(said)
@@ -382,7 +382,7 @@ class Restore:
                     self.actions.append(f"restored and compared {names[name]}")
         except BaseException as exc:
             self._drop_staged(names)
-            if getattr(exc, "pgcode", None) == DISK_FULL:
+            if getattr(exc, "pgcode", None) == _plain_run.DISK_FULL:
                 what = _connection.plain(exc)
                 raise RollbackError(
                     f"The server has no room for {', '.join(names.values())}: {what}. The live database was not touched.{_stage.NO_ROOM}"
@@ -396,7 +396,7 @@ class Restore:
             for each in names.values():
                 if each in found and (found[each].marker.get("kind") == "staged" or _state.bare(found[each])):
                     _state.drop(self.conn, found[each])
-            _plain.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
+            _plain_run.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
         except Exception:  # the next run recovers
             return
 

@@ -86,6 +86,40 @@ def test_a_program_in_the_dump_gets_no_rights(shop: Shop, legacy: dict[str, t.An
     assert "cut off" in shop.refused("pg_restore", **options)["msg"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1 AS \u2013E'\\' \\! touch {witness}\n';\n--'\n",
+        "SELECT 1 AS \u2013$a$ \\! touch {witness}\n$a$;\n",
+        "SELECT pg_catalog.set_config('standard_conforming' || '_strings', 'off', false);\nSELECT '\\'' \\! touch {witness}\n';\n--'\n",
+        "DO $$ BEGIN PERFORM set_config('client_encoding', 'SJIS', false); END $$;\nSELECT '\u8868\\' \\! touch {witness}\n';\n",
+    ],
+    ids=["a dash before a string", "a dash before a dollar quote", "strings that escape", "letters that end in a backslash"],
+)
+def test_what_psql_would_read_otherwise_runs_nothing_on_this_host(
+    shop: Shop, legacy: dict[str, t.Any], tmp_path: pathlib.Path, text: str
+) -> None:
+    """SQL can change where psql sees its commands; whatever the server makes of these, no client reads them."""
+    path, witness = file_of(legacy), tmp_path / "witness"
+    dump, end = path.read_text(encoding="utf-8"), "\n--\n-- PostgreSQL database dump complete"
+    path.write_text(dump.replace(end, "\n" + text.format(witness=witness) + end), encoding="utf-8")
+    shop.run("pg_restore", state="staged", allow_plain_sql=True, **legacy)
+    assert not witness.exists()
+    shop.invariant(set())
+
+
+def test_a_dump_of_inserts_and_large_objects(shop: Shop, tmp_path: pathlib.Path) -> None:
+    shop.sql("SELECT lo_from_bytea(4711, 'receipt')", shop.roles.owner)
+    path = tmp_path / "database_backup.sql"
+    with path.open("wb") as out:
+        argv = [shop.cluster.program("pg_dump"), "--column-inserts", "--rows-per-insert=50", "--blobs"]
+        subprocess.run(argv, env=shop.cluster.env(shop.name), stdout=out, check=True)
+    shop.pay()
+    shop.restore("live", version="old", legacy_path=str(path), allow_plain_sql=True)
+    assert shop.count() == 1000
+    assert bytes(shop.sql("SELECT lo_get(4711)")[0][0]) == b"receipt"
+
+
 def test_what_does_not_become_what_it_says(shop: Shop, legacy: dict[str, t.Any]) -> None:
     path = file_of(legacy)
     text, end = path.read_text(encoding="utf-8"), "\n--\n-- PostgreSQL database dump complete"
@@ -122,7 +156,7 @@ def interrupted(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib
     options = {"version": "old", "legacy_path": str(path), "allow_plain_sql": True}
     process = shop.start("pg_restore", state="staged", **options)
     query = "SELECT usename FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)%%' AND usename LIKE 'payops_plain_%%'"
-    login = ports.wait_until(lambda: process.poll() is None and cluster.sql(query), "psql to be at work")[0][0]
+    login = ports.wait_until(lambda: process.poll() is None and cluster.sql(query), "the import to be at work")[0][0]
     process.kill()
     process.communicate()
     assert login in roles_of(shop)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import typing as t
 
@@ -25,7 +24,7 @@ class Machine:
         self.says: dict[str, str] = {}
         self.codecs: tuple[str, ...] = ("gzip",)
 
-    def install(self, folder: str, version: str, names: t.Sequence[str] = ("pg_dump", "pg_restore", "psql")) -> str:
+    def install(self, folder: str, version: str, names: t.Sequence[str] = ("pg_dump", "pg_restore")) -> str:
         path = self.root / folder
         path.mkdir()
         for name in names:
@@ -54,7 +53,6 @@ def test_the_folder_of_the_major_version_comes_before_path(machine: Machine) -> 
     folder = machine.install("lib-15", "15.18")
     found = _programs.find(machine.cli, 15, path=other)
     assert (found.folder, found.major, found.version) == (folder, 15, "15.18")
-    assert found.psql == os.path.join(folder, "psql")
     assert _programs.find(machine.cli, 18, path=other).folder == other
 
 
@@ -62,7 +60,7 @@ def test_bin_dir_is_the_only_place(machine: Machine) -> None:
     machine.install("lib-15", "15.18")
     mine = machine.install("mine", "15.2", ("pg_dump", "pg_restore"))
     found = _programs.find(machine.cli, 15, bin_dir=mine)
-    assert (found.folder, found.psql) == (mine, None)
+    assert found.folder == mine
     with pytest.raises(RollbackError, match="found neither in /nowhere"):
         _programs.find(machine.cli, 15, bin_dir="/nowhere")
 
@@ -84,7 +82,7 @@ def test_what_was_found_instead_is_said(machine: Machine, version: str, names: t
 
 
 def programs(major: int) -> Programs:
-    return Programs("/b", "/b/pg_dump", "/b/pg_restore", None, major, f"{major}.1")
+    return Programs("/b", "/b/pg_dump", "/b/pg_restore", major, f"{major}.1")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._module import Com
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _archive
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._programs import SUFFIXES, Programs
 
-PROGRAMS = Programs("/b", "/b/pg_dump", "/b/pg_restore", None, 18, "18.1")
+PROGRAMS = Programs("/b", "/b/pg_dump", "/b/pg_restore", 18, "18.1")
 DATA = b"1\tone\n2\ttwo\n3\tthree\n\\.\n\n\n"
 LISTING = """;
 ; Selected TOC Entries:
