@@ -23,7 +23,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._merge import INTE
 from ansible_collections.payops.rollback.plugins.module_utils._overview import user_name
 from ansible_collections.payops.rollback.plugins.module_utils._releases import merge_releases
 from ansible_collections.payops.rollback.plugins.module_utils._resolve import resolve
-from ansible_collections.payops.rollback.plugins.plugin_utils import _gate, _words
+from ansible_collections.payops.rollback.plugins.plugin_utils import _gate, _settings, _words
 
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "roles")
 SPEC: dict[str, t.Any] = {
@@ -59,11 +59,12 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         try:
             # Before the options are validated: that would turn the number 2.1 into the text "2.1".
-            version = self._templar.template(self._task.args.get("version"))
+            version, number = self._templar.template(self._task.args.get("version")), ""
             if self._task.args.get("intent") in VERSIONED:  # an emergency stops first and complains afterwards
-                version = _gate.check_version(version)
+                typed, version = version, _gate.check_version(version)
+                number = str(typed) if isinstance(typed, int) else ""
             unused, args = self.validate_argument_spec(argument_spec=SPEC)
-            return {"changed": False, **self._decide({**args, "version": version}, task_vars)}
+            return {"changed": False, **self._decide({**args, "version": version, "number": number}, task_vars)}
         except RollbackError as exc:
             raise AnsibleActionFail(str(exc), result={"msg": str(exc), "changed": False, **exc.details}) from exc
 
@@ -112,6 +113,7 @@ class ActionModule(ActionBase):
             "target": None,
             "nothing": "",
         }
+        _settings.check_watch(args["intent"], {host: hostvars[host] for host in playing})
         self._choose(args, infos, hostvars, result)
         _gate.check_target(args["intent"], load_extra_vars(self._loader).get("version"), result["target"])
         self._claim(args, infos, result)
@@ -124,6 +126,7 @@ class ActionModule(ActionBase):
     def _choose(self, args: dict[str, t.Any], infos: Infos, hostvars: t.Any, result: dict[str, t.Any]) -> None:
         """Which point (or, for undo, which earlier run) this is about."""
         intent, version = args["intent"], args["version"]
+        _gate.check_number(args["number"], version, {point["version"] for info in infos.values() for point in info["points"]})
         runs = [run for info in infos.values() for run in _runs(info)]
         result["version"] = version if intent in VERSIONED else None
         if intent == "backup":

@@ -116,6 +116,13 @@ options:
     type: list
     elements: str
     default: []
+  proxies:
+    description:
+      - The names of the proxies that take part in this run. O(state=beside) remembers them as those that may send customers to the second
+        project; O(state=alone) refuses while one of those is missing here, for nobody would send its customers back.
+    type: list
+    elements: str
+    default: []
   next_ports:
     description:
       - The ports of the second project, one for each of O(proxied_ports) in rising order. The proxy must be allowed to reach them.

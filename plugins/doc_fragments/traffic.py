@@ -106,6 +106,12 @@ options:
     description: How long to wait for the proxy, and for a server to be healthy.
     type: float
     default: 30.0
+  accept_down:
+    description:
+      - With O(state=previous) a server that does not become healthy in O(wait_seconds) is put back to what it was all the same, and that is
+        no failure. For a way back to where it may have been ill already.
+    type: bool
+    default: false
   hold_seconds:
     description: After how many seconds a hold counts as overdue. The deadline is written down and reported; nothing ends a hold by itself.
     type: int

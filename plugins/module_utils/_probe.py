@@ -280,14 +280,17 @@ def _is_number(value: t.Any) -> bool:
 
 
 class _Watch(threading.Thread):
-    """One probe, asked until it has succeeded ``successes`` times in a row or the deadline has passed."""
+    """One probe, asked until it has succeeded ``successes`` times in a row, for ``stable`` seconds, or the deadline has passed."""
 
-    def __init__(self, probe: Probe, successes: int, until: float, interval: float) -> None:
+    def __init__(self, probe: Probe, successes: int, until: float, interval: float, stable: float = 0.0) -> None:
         super().__init__(daemon=True)
         self.probe = probe
         self.successes = successes
         self.until = until
         self.interval = interval
+        self.stable = stable
+        self.since = 0.0  # when the first of the successes in a row was asked for
+        self.lasted = 0.0  # how many seconds later the newest was
         self.guard = threading.Lock()
         self.attempts = 0
         self.consecutive = 0
@@ -298,26 +301,35 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while True:
-            left = max(0.001, self.until - time.monotonic())
+            begun = time.monotonic()
+            left = max(0.001, self.until - begun)
             try:
                 seen, error = attempt(self.probe, min(self.probe["timeout"], left)), None
             except Failed as exc:
                 seen, error = exc.observed, str(exc)
             except Exception as exc:  # a thread that dies silently would look like a server that hangs
                 seen, error = {}, f"{type(exc).__name__}: {exc}"
-            self._note(seen, error)
-            missing = self.successes - self.consecutive
-            if missing <= 0 or time.monotonic() + missing * self.interval >= self.until:
-                return  # enough, or too late for as many as are missing
-            time.sleep(self.interval)
+            self._note(seen, error, begun)
+            # From the beginning of one attempt to that of the next: slow answers do not stretch what is watched.
+            following = max(time.monotonic(), begun + self.interval)
+            lasting = self.stable - (following - self.since) if self.consecutive else self.stable
+            if self.enough or following + max((self.successes - self.consecutive - 1) * self.interval, lasting) >= self.until:
+                return  # enough, or too late for what is missing
+            time.sleep(max(0.0, following - time.monotonic()))
 
-    def _note(self, seen: dict[str, t.Any], error: str | None) -> None:
+    @property
+    def enough(self) -> bool:
+        return self.consecutive >= self.successes and self.lasted >= self.stable
+
+    def _note(self, seen: dict[str, t.Any], error: str | None, begun: float) -> None:
         with self.guard:
             if error is None and time.monotonic() > self.until:
                 error = "the answer came after the deadline"
             self.attempts += 1
             self.observed = seen or self.observed
             if error is None:
+                self.since = self.since if self.consecutive else begun
+                self.lasted = begun - self.since
                 self.consecutive += 1
                 self.times.append(float(seen["ms"]))
             else:
@@ -327,12 +339,12 @@ class _Watch(threading.Thread):
 
     def result(self) -> dict[str, t.Any]:
         with self.guard:
-            hanging = self.is_alive() and self.consecutive < self.successes
+            hanging = self.is_alive() and not self.enough
             silent = "no answer at all by the deadline" if hanging and self.last_error is None else None
             return {
                 "name": self.probe["name"],
                 "type": self.probe["type"],
-                "ok": self.consecutive >= self.successes,
+                "ok": self.enough,
                 "attempts": self.attempts + (1 if hanging else 0),
                 "consecutive": self.consecutive,
                 "p50_ms": percentile(self.times, 50),
@@ -350,21 +362,23 @@ def percentile(values: t.Sequence[float], percent: int) -> float | None:
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
-def run_probes(probes: t.Sequence[Probe], successes: int = 3, deadline: float = 30, interval: float = 0.5) -> dict[str, t.Any]:
-    """Ask all probes at once. ``{ok, probes: [...], successes, seconds}``; see ``failure_message`` for the sentence."""
+def run_probes(
+    probes: t.Sequence[Probe], successes: int = 3, deadline: float = 30, interval: float = 0.5, stable: float = 0.0
+) -> dict[str, t.Any]:
+    """Ask all probes at once. ``{ok, probes: [...], successes, stable_seconds, seconds}``; see ``failure_message`` for the sentence."""
     checked = check_probes(probes)
-    if successes < 1 or not _is_number(deadline) or deadline <= 0 or not _is_number(interval) or interval < 0:
+    if successes < 1 or not _is_number(deadline) or deadline <= 0 or any(not _is_number(each) or each < 0 for each in (interval, stable)):
         raise RollbackError(
-            "successes must be at least 1, deadline above 0 and interval not below 0; "
-            f"found {successes}, {deadline} and {interval}. Nothing was sent."
+            "successes must be at least 1, deadline above 0, interval and stable_seconds not below 0; "
+            f"found {successes}, {deadline}, {interval} and {stable}. Nothing was sent."
         )
-    if (successes - 1) * interval >= deadline:
+    if max((successes - 1) * interval, stable) >= deadline:
         raise RollbackError(
-            f"{successes} successes {interval:g} s apart cannot fit before the deadline of {deadline:g} s. "
+            f"{successes} successes {interval:g} s apart, for {stable:g} s, cannot fit before the deadline of {deadline:g} s. "
             "Nothing was sent; raise deadline."
         )
     started = time.monotonic()
-    watches = [_Watch(probe, successes, started + deadline, interval) for probe in checked]
+    watches = [_Watch(probe, successes, started + deadline, interval, stable) for probe in checked]
     for watch in watches:
         watch.start()
     for watch in watches:
@@ -374,17 +388,19 @@ def run_probes(probes: t.Sequence[Probe], successes: int = 3, deadline: float = 
         "ok": all(result["ok"] for result in results),
         "probes": results,
         "successes": successes,
+        "stable_seconds": stable,
         "seconds": round(time.monotonic() - started, 3),
     }
 
 
-def _row(successes: int) -> str:
-    return "1 time" if successes == 1 else f"{successes} times in a row"
+def _row(result: dict[str, t.Any]) -> str:
+    times = "1 time" if result["successes"] == 1 else f"{result['successes']} times in a row"
+    return f"{times}, for {result['stable_seconds']:g} s" if result.get("stable_seconds") else times
 
 
 def success_message(result: dict[str, t.Any]) -> str:
     number = len(result["probes"])
-    return f"{number} probe{'' if number == 1 else 's'} succeeded {_row(result['successes'])}."
+    return f"{number} probe{'' if number == 1 else 's'} succeeded {_row(result)}."
 
 
 def failure_message(result: dict[str, t.Any]) -> str:
@@ -398,6 +414,6 @@ def failure_message(result: dict[str, t.Any]) -> str:
             line += f" (first: {probe['first_error']})"
         lines.append(line)
     return (
-        f"{len(failed)} of {len(result['probes'])} probes did not succeed {_row(result['successes'])} "
+        f"{len(failed)} of {len(result['probes'])} probes did not succeed {_row(result)} "
         f"within {result['seconds']:.1f} s. " + ". ".join(lines) + "."
     )

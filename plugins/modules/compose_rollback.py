@@ -178,10 +178,10 @@ containers:
   type: list
   elements: dict
 beside:
-  description: The second project while there may be one, with its services and which of its ports stands for which.
+  description: The second project while there may be one, with its services, which of its ports stands for which, and O(proxies) of its run.
   returned: success
   type: dict
-  sample: {"project": "kejayangu-next", "version": "20231201_120000", "services": ["api-next"], "ports": {"5000": 5001}}
+  sample: {"project": "kejayangu-next", "version": "20231201_120000", "services": ["api-next"], "ports": {"5000": 5001}, "proxies": ["proxy1"]}
 needed:
   description: Whether the services are going to change and the second project shall serve meanwhile.
   returned: with state beside

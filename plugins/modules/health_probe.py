@@ -35,9 +35,15 @@ options:
     default: 30.0
   interval:
     description:
-      - How many seconds lie between two attempts of a probe.
+      - How many seconds lie between the beginnings of two attempts of a probe; a slow answer is waited for.
     type: float
     default: 0.5
+  stable_seconds:
+    description:
+      - How many seconds lie at least between the first and the last of the successes in a row, in addition to O(successes).
+      - To watch something for a while without counting how often it is asked meanwhile.
+    type: float
+    default: 0.0
 notes:
   - The probes change nothing by themselves. What a request or a query with side effects does is up to the one who writes it.
 seealso:
@@ -185,9 +191,11 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
     probes = check_probes(module.params["probes"])
     skipped = [entry for entry in probes if module.check_mode and entry.get("method") == "POST"]
     probes = [entry for entry in probes if entry not in skipped]
-    result: dict[str, t.Any] = {"ok": True, "probes": [], "successes": module.params["successes"], "seconds": 0.0}
+    result: dict[str, t.Any] = {"ok": True, "probes": [], "successes": module.params["successes"], "stable_seconds": 0.0, "seconds": 0.0}
     if probes:
-        result = run_probes(probes, module.params["successes"], module.params["deadline"], module.params["interval"])
+        result = run_probes(
+            probes, module.params["successes"], module.params["deadline"], module.params["interval"], module.params["stable_seconds"]
+        )
     result["skipped_probes"] = [entry["name"] for entry in skipped]
     if not result["ok"]:
         raise RollbackError(failure_message(result), **result)
@@ -200,6 +208,7 @@ def main() -> None:
         "successes": {"type": "int", "default": 3},
         "deadline": {"type": "float", "default": 30.0},
         "interval": {"type": "float", "default": 0.5},
+        "stable_seconds": {"type": "float", "default": 0.0},
     }
     execute(AnsibleModule(spec, supports_check_mode=True), probe)
 

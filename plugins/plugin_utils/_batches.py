@@ -57,7 +57,8 @@ def _name(batch: Batch) -> str:
 
 def needed(hostvars: HostVars, gate: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> bool:
     """Whether anything on these hosts is not at the version yet. After a crash what was flipped was perhaps never judged."""
-    if gate.get("resume"):
+    hosts = list(hosts)
+    if gate.get("resume") or not _out_of_rotation(hostvars, gate).isdisjoint(_servers(hostvars, hosts)):
         return True
     for host in hosts:
         own = hostvars[host]
@@ -67,6 +68,17 @@ def needed(hostvars: HostVars, gate: t.Mapping[str, t.Any], hosts: t.Iterable[st
                 if prepared and not prepared.get("skipped") and not at_version(prepared):
                     return True
     return False
+
+
+def _out_of_rotation(hostvars: HostVars, gate: t.Mapping[str, t.Any]) -> set[str]:
+    """Servers that a run took out of a proxy and did not bring back, whoever's run that was."""
+    return {
+        str(key)
+        for host in gate["hosts"]
+        for name in TRAFFIC
+        if name in (hostvars[host].get("rollback_components") or [])
+        for key in ((hostvars[host].get(f"rollback_{name}_prepare") or {}).get("before") or {}).get("servers") or {}
+    }
 
 
 def plan(hostvars: HostVars, gate: t.Mapping[str, t.Any], wanted: t.Any) -> list[dict[str, t.Any]]:

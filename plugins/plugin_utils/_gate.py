@@ -69,6 +69,15 @@ def _moment(number: int) -> str:
     return f"{text[:8]}_{text[8:]}" if len(text) == 14 else ""
 
 
+def check_number(number: str, version: str, points: t.Container[str]) -> None:
+    """A number was read as a moment; refuse that where a point has the number itself for a name."""
+    if number and number in points:
+        raise RollbackError(
+            f"version is the number {number}, which may mean the point {number} or {version} (YAML drops the underscore). "
+            f'Put quotes around it: -e \'{{"version": "{number}"}}\'. Nothing was touched.'
+        )
+
+
 def check_extra_variables(found: t.Iterable[str], known: t.Iterable[str]) -> None:
     """Refuse a variable that nothing would read: a misspelt ``verison=`` must not mean the latest."""
     names = sorted(set(known))

@@ -57,10 +57,15 @@ def at_version(result: t.Mapping[str, t.Any]) -> bool:
 def lost_hosts(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> dict[str, str]:
     """host -> why it could not go back. A host that stopped answering runs no rescue, so it never says ``transaction_answers``."""
     names = [str(host) for host in hosts]
-    lost = _each(hostvars, names, "transaction_lost")
+    lost = {host: "; ".join(dict.fromkeys(map(str, parts.values()))) for host, parts in _lost_parts(hostvars, names).items()}
     if any(hostvars[host].get("transaction_answers") for host in names):
         lost.update({host: "it did not answer any more" for host in names if not hostvars[host].get("transaction_answers")})
     return lost
+
+
+def _lost_parts(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> dict[str, dict[str, str]]:
+    """host -> component -> why that could not go back; the host's other components have."""
+    return {str(host): hostvars[host]["transaction_lost"] for host in hosts if hostvars[host].get("transaction_lost")}
 
 
 def not_stopped(found: Answers) -> dict[str, dict[str, str]]:
@@ -100,7 +105,7 @@ def run_report(
     """What ``run_table`` takes."""
     found = answers(hostvars, gate["hosts"], components or gate["components"])
     failure, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "unhealthy"))
-    lost = lost_hosts(hostvars, gate["hosts"])
+    lost, parts_lost = lost_hosts(hostvars, gate["hosts"]), _lost_parts(hostvars, gate["hosts"])
     running = not_stopped(found) if outcome == "stopped" else {}
     rows = rows_of(found, "undo" if outcome in ("undone", "lost", "failed") or intent == "undo" else "flip")
     report: dict[str, t.Any] = {
@@ -115,7 +120,13 @@ def run_report(
         "who": gate.get("who"),
         "reason": reason,
         "run_id": gate.get("run_id"),
-        "hosts": {host: {name: _row(results, lost.get(host)) for name, results in parts.items()} for host, parts in found.items()},
+        "hosts": {
+            host: {
+                name: _row(results, (parts_lost.get(host) or dict.fromkeys(parts, lost.get(host))).get(name))
+                for name, results in parts.items()
+            }
+            for host, parts in found.items()
+        },
         "rows": rows,
         "gone": _gone(found),
         "msg": "; ".join(f"{host}: {text}" for host, text in failure.items()),
@@ -154,7 +165,9 @@ def health_text(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], compone
 def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any], outcome: str = "failed") -> str:
     """The one sentence that a failed run ends with: where every host is now, and each reason once."""
     lost = lost_hosts(hostvars, gate["hosts"])
+    idle = any(hostvars[host].get("transaction_flipping") is False for host in gate["hosts"])
     where = {
+        "failed": f"nothing was changed, because everything is at {gate.get('version')} already" if idle else None,
         "undone": "every host is back at the version it had",
         "lost": f"{', '.join(lost)} could not go back (repair: undo.yml)",
         "partial": _where_it_stopped(hostvars, gate),

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import typing as t
 
-from tests.lab import processes
+from tests.lab import ports, processes
 
 if t.TYPE_CHECKING:
     from tests.e2e.harness import World
@@ -105,6 +105,10 @@ class Stopped:
                 self._module = int(self._mark.read_text(encoding="ascii"))
         return self._module
 
+    def stands(self) -> bool:
+        """Whether it stands still, perhaps again."""
+        return self._mark.exists()
+
     def text(self) -> str:
         self._log.flush()
         self._log.seek(0)
@@ -151,5 +155,6 @@ class Stopped:
         self.go_on()
         for pid in self._frozen:
             processes.signal_pid(pid, signal.SIGCONT)
-        rc = self.process.wait(TIMEOUT)
-        return self.world._played(rc, self.text())
+        # The way back may come to the same place; it is not to stand still there.
+        ports.wait_until(lambda: self.go_on() or self.process.poll() is not None, "the playbook to end", TIMEOUT)
+        return self.world._played(self.process.returncode, self.text())

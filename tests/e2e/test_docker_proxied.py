@@ -171,6 +171,22 @@ def test_customers_notice_nothing_of_an_application_that_goes_back(world: Compos
     assert report["acknowledged"] > 100 and report["failed"] == 0, (world.clients / "failures.jsonl").read_text(encoding="utf-8")
 
 
+def test_a_second_project_stays_while_its_proxy_takes_no_part(world: Composed) -> None:
+    """With the proxy's host left out nobody would send customers back before the second project goes."""
+    with world.paying(10):
+        with world.stopped_at("docker/recreate/during", "rollback_application", version="v1") as stopped:
+            stopped.kill()
+        refused = world.play("rollback_application", "--limit", "app1,db1", version="v1", allow_partial=True)
+        refused.refused("left kejayangu-next serving", "proxy1 may send customers there", "nothing was touched")
+        assert world.proxy.get("/health").status == 200
+        undone = world.play("undo", "--limit", "app1,db1", allow_partial=True)
+        undone.refused("proxy1")
+        assert world.proxy.get("/health").status == 200
+        world.play("undo").ok()
+        world.as_the_team_knows_it(NEXT)
+    assert world.clients_report()["failed"] == 0, (world.clients / "failures.jsonl").read_text(encoding="utf-8")
+
+
 @pytest.mark.full
 def test_no_payment_is_lost_when_the_database_goes_back_too(world: Composed) -> None:
     world.deploy(1, NEXT, NOTE)

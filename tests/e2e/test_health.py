@@ -97,3 +97,21 @@ def test_the_way_forward_by_name_keeps_the_good_release_good(deployed: World) ->
     pinned = deployed.play("rollback_points", pin=old, reason="audit").ok()
     assert "pinned by" in pinned.text and "pinned by ?" not in pinned.text
     deployed.all_at(NEXT)
+
+
+def test_a_rollback_that_has_nothing_to_do_leaves_a_sick_system_alone(deployed: World) -> None:
+    """People type the command again just when they doubt that all is well; it must not hold or restart what serves customers."""
+    (point,) = deployed.points()
+    deployed.play("rollback_full", version=point).ok()
+    before = deployed.picture(runs=False)
+    try:
+        deployed.set_variables(**sick(deployed))
+        played = deployed.play("rollback_full", version=point)
+    finally:
+        deployed.set_variables(**deployed.quick)
+    played.refused(f"nothing was changed, because everything is at {point} already", "ledger", "404")
+    assert played.outcome == "FAILED" and played.changed == 0
+    assert not differences(before, deployed.picture(runs=False))
+    deployed.all_at(GOOD)
+    deployed.play("undo").ok()
+    deployed.all_at(NEXT)

@@ -33,7 +33,16 @@ def test_a_host_says_that_it_answers_only_after_it_has_gone_back(name: str) -> N
     said = [number for number, task in enumerate(order) if "transaction_answers" in (task.get("ansible.builtin.set_fact") or {})]
     assert said == [undo + 1]
     assert order[undo]["any_errors_fatal"] is False, "one host that cannot go back would stop the others"
-    assert order[undo]["rescue"]
+    assert order[undo]["vars"]["transaction_each"] == "attempt"
+
+
+def test_on_the_way_back_each_component_is_tried() -> None:
+    (each,) = tasks("attempt.yml")
+    assert each["any_errors_fatal"] is False
+    assert "transaction_lost" in each["rescue"][0]["ansible.builtin.set_fact"]
+    back = [task for name in ("go_back.yml", "undo_only.yml", "batch_back.yml") for task in tasks(name) if "undo" in verbs(task)]
+    assert len(back) == 3
+    assert all(task["vars"]["transaction_each"] == "attempt" for task in back), "one that fails would keep the others from going back"
 
 
 def test_old_points_that_cannot_be_dropped_do_not_cost_the_new_one() -> None:

@@ -15,7 +15,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._reference
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import COMPONENT
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import STEPS as RETAG_STEPS
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, named, plain, shown, side_of
-from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import plan, secure, settle, switch, tidy
+from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import left_out, plan, secure, settle, switch, tidy
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component
@@ -115,6 +115,7 @@ class Backend:
         stack.remember(project=scene.project)
         done = _point.archive(stack, version, scene)
         stack.actions.append(f"archived release {done['release'][:12]} of {scene.project} as {version}")
+        stack.actions += left_out(stack, scene)
         return {**done, "version": version}
 
     def staged(self, version: str) -> Result:
@@ -284,6 +285,7 @@ class Backend:
         twin = self.stack.state().get("beside")
         if not twin:
             return {"changed": False, "msg": f"{self.stack.name}: there is no second project"}
+        _beside.require_proxies(self.stack)
         if self.check:
             return {"changed": True, "actions": [f"remove {twin['project']}"]}
         _beside.take_away(self.stack)

@@ -16,8 +16,8 @@ second project that stays, would need two ports in the proxy's configuration for
 
 The second project is one generated file with everything filled in, made from what compose itself reads in the files of the release:
 one service for each that the proxy reaches, in the networks of the first project, under another name there, so that nobody in the
-project finds it by chance. State file, below "beside": {project, images, ports, version, run, at}, from before it is made until it is
-gone.
+project finds it by chance. State file, below "beside": {project, images, ports, proxies, version, run, at}, from before it is made
+until it is gone.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def bring_up(stack: Stack, scene: Scene, to: Record, way: Way) -> None:
         secure(stack, to["images"], to["refs"])
         spec = _generated(stack, scene, to, way, ports)
         remembered = {"project": project, "images": images, "ports": {str(old): new for old, new in ports.items()}}
+        remembered["proxies"] = sorted({*stack.settings.proxies, *((stack.state().get("beside") or {}).get("proxies") or [])})
         stack.remember(beside={**remembered, "version": to.get("version"), "run": stack.run.run_id, "at": now()}, project=scene.project)
         stack.containers.remove(stack.containers.of_project(project))
         path = os.path.join(stack.paths.run, FILE)
@@ -65,6 +66,18 @@ def bring_up(stack: Stack, scene: Scene, to: Record, way: Way) -> None:
             raise RollbackError(f"{exc} That was beside the live services, which were not touched.", **exc.details) from exc
     where = ", ".join(f"{new} instead of {old}" for old, new in ports.items())
     stack.actions.append(f"{project} runs {named(to)} beside {scene.project}, on port {where}, healthy")
+
+
+def require_proxies(stack: Stack) -> None:
+    """Whoever may send customers to the second project takes part in this run, so that it sends them back before that project goes."""
+    twin = stack.state().get("beside") or {}
+    absent = [name for name in twin.get("proxies") or [] if name not in stack.settings.proxies]
+    if absent:
+        raise RollbackError(
+            f"An interrupted run left {twin['project']} serving, and {', '.join(absent)} may send customers there, but no such proxy takes part "
+            f"in this run. Nothing was removed: run the same command without --limit, with {', '.join(absent)} reachable and "
+            "rollback_haproxy_servers as it was."
+        )
 
 
 def take_away(stack: Stack) -> None:

@@ -11,6 +11,7 @@ there are passwords in it) until nothing can go back to it any more.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import typing as t
@@ -36,6 +37,28 @@ FileSet = t.Dict[str, bytes]  # name, relative to the project's folder or absolu
 
 def set_hash(files: FileSet) -> str:
     return sha256_bytes(canonical_json([[name, sha256_bytes(data)] for name, data in sorted(files.items())]))
+
+
+def named_env_files(text: str) -> list[str]:
+    """The files that services take their environment from, as a compose file names them. Compose itself tells only what is in them.
+
+    Read line by line, for hosts need no YAML library: a name, a list in brackets, or a list of names or of ``path:`` below.
+    """
+    found: list[str] = []
+    deep = -1  # how far the env_file was indented whose list we are in
+    for line in text.splitlines():
+        bare = line.split(" #")[0].rstrip()
+        head = re.match(r"( *)env_file:\s*(.*)\Z", bare)
+        item = re.match(r"( *)(?:- +)?(?:path: *)?(.*)\Z", bare)
+        if head:
+            deep = len(head[1]) if not head[2] else -1
+            found += [each for each in re.split(r"[\[\],\s]+", head[2]) if each]
+        elif deep >= 0 and item and item[2] and re.match(r" *(- |path:)", bare) and len(item[1]) >= deep:
+            found.append(item[2])
+        elif deep >= 0 and bare and not re.match(r" *(required|format):", bare):
+            deep = -1
+    names = [os.path.normpath(each.strip("'\"")) for each in found]
+    return list(dict.fromkeys(each for each in names if "$" not in each))
 
 
 class Files:
@@ -89,6 +112,11 @@ class Files:
                 f"{self.folder} has no compose file (looked for {', '.join(self.files or DEFAULTS)}). Set project_dir to the folder that has it, or files."
             )
         return found
+
+    def unlisted(self, files: FileSet) -> list[str]:
+        """Environment files that the compose files name and the set does not have: they would stay as they are now."""
+        texts = [files[name].decode("utf-8", "replace") for name in self.compose_files(files)]
+        return [name for name in dict.fromkeys(sum(map(named_env_files, texts), [])) if name not in self.allowed()]
 
     # -- kept sets -----------------------------------------------------------------------------------------------------
 

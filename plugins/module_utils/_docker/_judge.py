@@ -51,7 +51,8 @@ def hopeless(demand: Demand, containers: t.Sequence[Container], before: t.Mappin
     for each in containers:
         if each.service in demand.images:
             if each.status in ("exited", "dead") and each.policy.get("Name") in ("", "no", None):
-                return f"{each.name} has ended with exit code {each.exit_code}"
+                once = " (if it is meant to run once, as a migration does, leave it out of services)" if each.exit_code == 0 else ""
+                return f"{each.name} has ended with exit code {each.exit_code}{once}"
             if each.restarts - before.get(each.id, 0) >= RESTARTS:
                 return f"{each.name} was restarted {each.restarts - before.get(each.id, 0)} times"
     return None

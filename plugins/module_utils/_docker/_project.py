@@ -55,6 +55,7 @@ def compose_argument_spec() -> dict[str, t.Any]:
         "drain_seconds": {"type": "float", "default": 10.0},
         "proxied_ports": {"type": "list", "elements": "int", "default": []},
         "proxied_against": {"type": "list", "elements": "str", "default": []},
+        "proxies": {"type": "list", "elements": "str", "default": []},
         "next_ports": {"type": "list", "elements": "int", "default": []},
     }
 
@@ -63,7 +64,7 @@ def _settings(params: dict[str, t.Any]) -> Settings:
     values = {name: params[name] for name in Settings._fields if name in params}
     values.update(
         probes=tuple(check_probes(params["probes"]) if params["probes"] else []),
-        **{name: tuple(params[name]) for name in ("services", "ports", "proxied_ports", "proxied_against", "next_ports")},
+        **{name: tuple(params[name]) for name in ("services", "ports", "proxied_ports", "proxied_against", "proxies", "next_ports")},
     )
     settings = Settings(**values)
     check_prefix(settings.kept_prefix)

@@ -162,13 +162,13 @@ class Retag:
         with self.run.step("remember", place=self.place.key, tags=facts):
             self._remember(needed)
         keep = {move.kept: move.was for move in needed if move.kept is not None and move.was is not None and not move.kept_exists}
-        with self.run.step("keep", kept=[str(tag) for tag in keep]):
-            for tag, identity in keep.items():
-                self._write(tag, identity)
-                self.kept_now.append(tag)
-            for tag, identity in keep.items():
-                self._expect(tag, identity)
         try:
+            with self.run.step("keep", kept=[str(tag) for tag in keep]):
+                for tag, identity in keep.items():
+                    self._write(tag, identity)
+                    self.kept_now.append(tag)
+                for tag, identity in keep.items():
+                    self._expect(tag, identity)
             with self.run.step("tag", tags=[str(move.tag) for move in needed]):
                 for move in needed:
                     self._still(move)
@@ -233,6 +233,8 @@ class Retag:
             said += f" Not put back: {', '.join(f'{move.tag} names {short(move.image)}' for move in left)}."
         if not back and not left:
             said += " No tag was moved."
+            if self.kept_now:
+                said += f" {', '.join(map(str, self.kept_now))} was made and stays; complete removes it."
         changed = bool(left or self.kept_now)
         return RollbackError(said, **{"changed": changed, "steps": self.run.steps, **getattr(exc, "details", {})})
 

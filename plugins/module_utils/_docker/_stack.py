@@ -13,7 +13,7 @@ The state file remembers between runs, beside what image_retag writes there::
     staged    the same of what was made ready
     hold      {since, deadline, run, ports}
     policies  container -> restart policy, while it is stopped on purpose
-    beside    {project, images, ports, version, run, at}, while a second project may be there (_beside.py)
+    beside    {project, images, ports, proxies, version, run, at}, while a second project may be there (_beside.py)
     outage_ms the last measured one of a plain recreate
 
 A record {version, release, images: {service: ID}, refs: {service: image name}, set} says all that is needed to get there.
@@ -57,6 +57,7 @@ class Settings(t.NamedTuple):
     drain_seconds: float = 10.0
     proxied_ports: tuple[int, ...] = ()
     proxied_against: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     next_ports: tuple[int, ...] = ()
 
 

@@ -83,6 +83,12 @@ def why_outage(stack: Stack, scene: Scene) -> str:
     return " and ".join(reasons) or "no proxy sends customers elsewhere meanwhile"
 
 
+def left_out(stack: Stack, scene: Scene) -> list[str]:
+    """What a point does not hold although the services read it, in one phrase or none."""
+    names = stack.files.unlisted(scene.files)
+    return [f"{', '.join(names)} is in no point and stays as it is now: list it in env_files (rollback_docker_env_files)"] if names else []
+
+
 def plan(stack: Stack, scene: Scene, to: Record) -> list[str]:
     """The same decisions as ``settle``, as sentences."""
     told = [f"make {each['tag']} name {short(each['image'])}" for each in moves_of(stack, to)]
@@ -114,7 +120,7 @@ def plan(stack: Stack, scene: Scene, to: Record) -> list[str]:
         told.append(f"start {', '.join(still)}")
     if responders(stack):
         told.append("end the hold")
-    return told
+    return [*told, *left_out(stack, scene)] if told else told
 
 
 def settle(stack: Stack, to: Record, judge: bool = True) -> None:

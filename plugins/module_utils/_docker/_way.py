@@ -163,7 +163,13 @@ def serving(stack: Stack) -> str | None:
 
 
 def shown(twin: Record | None) -> Record | None:
-    """For results: the ports as haproxy_servers takes them."""
+    """For results: the ports as haproxy_servers takes them, and which proxies may send customers there."""
     if not twin:
         return None
-    return {"project": twin["project"], "version": twin.get("version"), "services": sorted(twin["images"]), "ports": dict(twin["ports"])}
+    return {
+        "project": twin["project"],
+        "proxies": list(twin.get("proxies") or []),
+        "version": twin.get("version"),
+        "services": sorted(twin["images"]),
+        "ports": dict(twin["ports"]),
+    }

@@ -55,13 +55,12 @@ class Doors(doors.Doors):
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def require(self) -> None:
-        """The configuration has what a hold needs, in every frontend; or one refusal with the lines to add."""
+    def require(self, asking: bool = True) -> None:
         if not self.frontends:
             return
         missing = [path for path in (self.places.share_map, self.places.receivers_map) if path not in self.runtime.maps()]
         wrong = [f"no frontend uses the map {path}" for path in missing]
-        wrong += [text for text in map(self.unprepared, self.frontends) if not missing and text]
+        wrong += [text for text in map(self.unprepared, self.frontends if asking else []) if not missing and text]
         if wrong:
             lines = "\n".join(snippet(self.places, each.name) for each in self.frontends)
             raise RollbackError(

@@ -99,8 +99,7 @@ class Traffic(states.Traffic[Server]):
                 self.runtime.tell(f"set server {key} state maint")
             self._expect(dict.fromkeys(needed, "maint"))
 
-    def _in(self, keys: t.Sequence[str], wanted: Wanted) -> None:
-        """Servers as ``wanted`` says: (state, weight). Whoever comes back into rotation takes more traffic step by step."""
+    def _in(self, keys: t.Sequence[str], wanted: Wanted, accept_down: bool = False) -> None:
         servers = self.runtime.servers()
         needed = [key for key in keys if (servers[key].state, servers[key].weight) != wanted[key]]
         if not needed:
@@ -122,17 +121,23 @@ class Traffic(states.Traffic[Server]):
             for key in coming:
                 if servers[key].state == "maint":
                     self.runtime.tell(f"set server {key} state drain")
-            self.await_up(coming, waiting=True)
-            for key in needed:
+            ill = self._not_up(coming, waiting=True)
+            well = [key for key in coming if key not in ill]
+            back = [key for key in needed if key not in ill or accept_down]
+            for key in back:
                 self.runtime.tell(f"set server {key} state {wanted[key][0]}")
-            self._expect({key: wanted[key][0] for key in needed})
-            self.await_up(coming)
+            self._expect({key: wanted[key][0] for key in back})
+            self.await_up(well)
             for percent in [*stages[1:], 100] if stages else []:
                 time.sleep(self.settings.ramp_seconds)
                 for key in ramped:
                     self.runtime.tell(f"set server {key} weight {share_of(wanted[key][1], percent)}")
-                self.await_up(coming)
+                self.await_up(well)
             learnt["weights"] = {key: wanted[key][1] for key in needed}
+            if ill and not accept_down:
+                raise self._ill(ill, "so it was left out of rotation")
+            if ill:
+                self.actions.append(f"{', '.join(ill)} gets no traffic until it passes HAProxy's health check")
         with self.run.step("verify", servers=needed):
             found = self.runtime.servers()
             wrong = [
@@ -146,26 +151,31 @@ class Traffic(states.Traffic[Server]):
                     changed=True,
                 )
 
-    def await_up(self, keys: t.Sequence[str], waiting: bool = False) -> None:
-        """HAProxy's own health check agrees; with ``waiting`` of servers that get no traffic yet."""
+    def await_up(self, keys: t.Sequence[str]) -> None:
+        """HAProxy's own health check agrees."""
+        down = self._not_up(keys)
+        if down:
+            raise self._ill(down, "so it takes no traffic although it was made ready")
+
+    def _not_up(self, keys: t.Sequence[str], waiting: bool = False) -> list[str]:
+        """Those that HAProxy still does not call healthy when the time is over; with ``waiting`` of servers that get no traffic yet."""
         deadline = time.monotonic() + self.settings.wait_seconds
         while True:
             servers, passing = self.runtime.servers(), self.runtime.passing(keys)
-            down = [key for key in keys if not (passing[key] and servers[key].operational == UP if waiting else servers[key].usable)]
-            if not down:
-                return
-            if time.monotonic() >= deadline:
-                why = (
-                    "tracks a server that is down, or its name does not resolve"
-                    if servers[down[0]].admin & INHERITED
-                    else "fails HAProxy's health check"
-                )
-                raise RollbackError(
-                    f"{', '.join(down)} takes no traffic {self.settings.wait_seconds:g} s after it was made ready: it {why}. "
-                    "Look at the application there.",
-                    changed=True,
-                )
+            up = [key for key in keys if servers[key].operational == UP and (passing[key] if waiting else not servers[key].admin)]
+            down = [key for key in keys if key not in up]
+            if not down or time.monotonic() >= deadline:
+                return down
             time.sleep(0.1)
+
+    def _ill(self, keys: t.Sequence[str], so: str) -> RollbackError:
+        inherited = self.runtime.servers()[keys[0]].admin & INHERITED
+        why = "tracks a server that is down, or its name does not resolve" if inherited else "fails HAProxy's health check"
+        return RollbackError(
+            f"{', '.join(keys)} {why} for {self.settings.wait_seconds:g} s, {so}. Look at the application there.",
+            changed=True,
+            down=list(keys),
+        )
 
     def _expect(self, wanted: t.Mapping[str, str]) -> None:
         servers = self.runtime.servers()

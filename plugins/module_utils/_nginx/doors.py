@@ -117,7 +117,7 @@ class Doors(doors.Doors):
         if not CLIENT.match(places.client):
             raise RollbackError(f"client {places.client!r} is not made of nginx variables; expected for example $remote_addr.")
 
-    def require(self) -> None:
+    def require(self, asking: bool = True) -> None:
         """The file is there and every server block answers as its lines do; or one refusal with the lines to add."""
         if not self.frontends:
             return
@@ -127,7 +127,7 @@ class Doors(doors.Doors):
             wrong = [f"{self.file} does not know {name}" for name in names if name not in known]
         else:
             wrong = [f"{self.file} is missing"]
-        wrong += [text for text in map(self.unprepared, self.frontends) if not wrong and text]
+        wrong += [text for text in map(self.unprepared, self.frontends if asking else []) if not wrong and text]
         if wrong:
             first, lines = first_text(self.places, names), snippet(self.places, names)
             raise RollbackError(

@@ -190,8 +190,8 @@ class Traffic(states.Traffic[Server]):
 
     # -- servers in ----------------------------------------------------------------------------------------------------
 
-    def _in(self, keys: t.Sequence[str], wanted: Wanted) -> None:
-        """Whoever comes back into rotation takes more traffic step by step, a reload each."""
+    def _in(self, keys: t.Sequence[str], wanted: Wanted, accept_down: bool = False) -> None:
+        """As said there; a reload for each step."""
         servers = self.servers()
         wanted = {key: ("ready" if state == "ready" else "maint", weight) for key, (state, weight) in wanted.items()}
         needed = [key for key in keys if (servers[key].state, servers[key].weight) != wanted[key]]
@@ -205,9 +205,12 @@ class Traffic(states.Traffic[Server]):
         self.actions += said
         if self.check:
             return
+        silent: list[str] = []
         if coming:
-            with self.run.step("ready", servers=coming):  # nginx has no check of its own before it sends customers there
-                self._await_answers(coming, servers)
+            with self.run.step("ready", servers=coming) as learnt:  # nginx has no check of its own before it sends customers there
+                learnt["silent"] = silent = self._silent(coming, servers)
+        left_out = [] if accept_down else silent
+        needed, ramped = ([key for key in keys if key not in left_out] for keys in (needed, ramped))
         for number, percent in enumerate([*stages, 100]):
             if number:
                 time.sleep(self.settings.ramp_seconds)
@@ -215,24 +218,30 @@ class Traffic(states.Traffic[Server]):
                 key: Change(state=wanted[key][0], weight=share_of(wanted[key][1], percent) if key in ramped else wanted[key][1])
                 for key in (ramped if number else needed)
             }
-            self._set(changes, "; ".join(said))
+            if changes:
+                self._set(changes, "; ".join(said))
         with self.run.step("verify", servers=needed):
             found = self.servers()
             wrong = [f"{key} is {found[key].state}" for key in needed if (found[key].state, found[key].weight) != wanted[key]]
             if wrong:
                 raise RollbackError(f"Somebody else changes the files of nginx: {'; '.join(wrong)}. Find out who.", changed=True)
+        if left_out:
+            raise RollbackError(
+                f"Nothing answers at {', '.join(f'{servers[key].place} ({key})' for key in left_out)} after {self.settings.wait_seconds:g} s, so "
+                "it was not brought back into rotation. Look at the application there.",
+                changed=bool(needed),
+                down=left_out,
+            )
+        if silent:
+            self.actions.append(f"nothing answers at {', '.join(silent)}")
 
-    def _await_answers(self, keys: t.Sequence[str], servers: t.Mapping[str, Server]) -> None:
+    def _silent(self, keys: t.Sequence[str], servers: t.Mapping[str, Server]) -> list[str]:
+        """Those where nothing listens when the time is over."""
         deadline = time.monotonic() + self.settings.wait_seconds
         while True:
             down = [key for key in keys if not _listens(servers[key])]
-            if not down:
-                return
-            if time.monotonic() >= deadline:
-                raise RollbackError(
-                    f"Nothing answers at {', '.join(f'{servers[key].place} ({key})' for key in down)} after {self.settings.wait_seconds:g} s, so "
-                    "it was not brought back into rotation. Look at the application there."
-                )
+            if not down or time.monotonic() >= deadline:
+                return down
             time.sleep(0.1)
 
     def _percent_of(self, server: Server) -> int:

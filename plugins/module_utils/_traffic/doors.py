@@ -81,8 +81,11 @@ class Doors(abc.ABC):
         self.file = file  # what says how much each of them lets in
 
     @abc.abstractmethod
-    def require(self) -> None:
-        """The configuration has what a hold needs, in every frontend; or one refusal with the lines to add."""
+    def require(self, asking: bool = True) -> None:
+        """The configuration has what a hold needs, in every frontend; or one refusal with the lines to add.
+
+        Without ``asking`` no frontend has to answer, as long as there is something to write to: an emergency closes first.
+        """
 
     @abc.abstractmethod
     def shares(self) -> dict[str, int]:

@@ -49,6 +49,7 @@ def traffic_argument_spec() -> dict[str, t.Any]:
         "cut_sessions": {"type": "bool", "default": False},
         "min_left": {"type": "int", "default": 1},
         "wait_seconds": {"type": "float", "default": 30.0},
+        "accept_down": {"type": "bool", "default": False},
         "hold_seconds": {"type": "int", "default": 900},
         "address": {"type": "str", "default": ""},
         "ports": {"type": "dict", "default": {}},

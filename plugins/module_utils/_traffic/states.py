@@ -45,6 +45,7 @@ class Settings(t.NamedTuple):
     drain_seconds: float = 30.0
     cut_sessions: bool = False
     min_left: int = 1
+    accept_down: bool = False
     wait_seconds: float = 30.0
     hold_seconds: int = 900
     address: str = ""
@@ -112,7 +113,7 @@ class Traffic(abc.ABC, t.Generic[S]):
                 f"{self.proxy} has no server {', '.join(missing)}; it has {', '.join(sorted(servers)) or 'none'}. Nothing was touched."
             )
         if state not in OF_SERVERS:
-            self.doors.require()
+            self.doors.require(asking=state != "closed")
         before = self.picture(servers)
         told: Result = {}
         if state == "observed":
@@ -187,7 +188,19 @@ class Traffic(abc.ABC, t.Generic[S]):
             plan.append(f"receivers that stay up while it is held: {receivers or 'none is listed, so providers get 503 and must retry'}")
         else:
             plan.append("no frontend is listed, so nothing can be held here: list them in rollback_haproxy_frontends")
-        return {"notes": notes, "plan": plan + notes, "at_version": True, "msg": "; ".join(notes) or f"{self.proxy} is as its state says"}
+        # What an interrupted run drained, closed or holds waits for the same command to bring it back.
+        state = self.state()
+        before = state.get("before") or {}
+        waiting = [*(before.get("servers") or {}), *(f"frontend {name}" for name in before.get("frontends") or {})]
+        if waiting or state.get("hold"):
+            plan.append(f"bring back as it was before an earlier run: {', '.join(sorted(waiting)) or 'what is held'}")
+        settled = not before and not state.get("hold")
+        return {
+            "notes": notes,
+            "plan": plan + notes,
+            "at_version": settled,
+            "msg": "; ".join(notes) or f"{self.proxy} is as its state says",
+        }
 
     # -- remembering ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +263,10 @@ class Traffic(abc.ABC, t.Generic[S]):
             self.write_state(hold={"since": now(), "deadline": deadline, "run": self.run.run_id})
         self._write_doors(moves, shares, receivers if syncs else None)
         with self.run.step("verify", share=dict(wanted)):
-            self.doors.prove(wanted)
+            try:
+                self.doors.prove(wanted)
+            except RollbackError as exc:
+                raise RollbackError(str(exc), **{"changed": True, **exc.details}) from exc
         self._forget(names=self._as_before(wanted))
 
     def _as_before(self, shares: t.Mapping[str, int]) -> list[str]:
@@ -278,7 +294,8 @@ class Traffic(abc.ABC, t.Generic[S]):
         before = self.state().get("before") or {}
         servers = self.servers()
         known = {key: value for key, value in (before.get("servers") or {}).items() if key in servers and (not keys or key in keys)}
-        self._in(sorted(known), {key: (str(value["state"]), int(value["weight"])) for key, value in known.items()})
+        wanted = {key: (str(value["state"]), int(value["weight"])) for key, value in known.items()}
+        self._in(sorted(known), wanted, accept_down=self.settings.accept_down)
         self._forget(keys=known)
         if not keys:
             names = self.doors.shares()
@@ -307,8 +324,11 @@ class Traffic(abc.ABC, t.Generic[S]):
         """Out of rotation, after they were drained."""
 
     @abc.abstractmethod
-    def _in(self, keys: t.Sequence[str], wanted: Wanted) -> None:
-        """Servers as ``wanted`` says. Whoever comes back into rotation takes more traffic step by step."""
+    def _in(self, keys: t.Sequence[str], wanted: Wanted, accept_down: bool = False) -> None:
+        """Servers as ``wanted`` says. Whoever comes back into rotation takes more traffic step by step; one that is ill keeps no other out.
+
+        With ``accept_down`` also the ill ones are what ``wanted`` says, and that is no failure: they were so before.
+        """
 
     @abc.abstractmethod
     def _percent_of(self, server: S) -> int:

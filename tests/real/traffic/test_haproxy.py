@@ -142,12 +142,45 @@ def test_somebody_must_be_left(rig: Rig) -> None:
 
 
 def test_a_server_that_is_ill_does_not_come_back(rig: Rig) -> None:
-    rig.ok("maint", "app1")
+    rig.ok("maint", "app1", "app2")
     rig.echoes["app1"].stop()
     try:
-        assert "fails HAProxy's health check" in rig.refused("previous", wait_seconds=1.5)
+        assert "payments/app1 fails HAProxy's health check" in rig.refused("previous", wait_seconds=1.5)
+        assert {name: state == 0 for name, (state, unused, where) in rig.proxy.states().items()} == {
+            "app1": False,
+            "app2": True,
+            "app3": True,
+        }
+        # On the way back to where it was ill already, it is what it was, and HAProxy sends nobody there.
+        done = rig.ok("previous", wait_seconds=1.5, accept_down=True)
+        assert "payments/app1 gets no traffic until it passes" in done["msg"]
+        assert {rig.proxy.get().text for unused in range(9)} == {"app2", "app3"}
+        assert rig.proxy.states() == rig.open
     finally:
         rig.echoes["app1"].start()
+    ports.wait_until(lambda: "app1" in {rig.proxy.get().text for unused in range(9)}, "HAProxy to find app1 healthy again")
+    rig.as_before()
+
+
+def test_a_spare_with_weight_0_comes_back_as_a_spare(rig: Rig) -> None:
+    rig.proxy.ask("set server payments/app3 weight 0")
+    try:
+        rig.ok("maint", "app1", "app3")
+        rig.ok("previous", wait_seconds=3)
+        assert rig.proxy.states()["app3"][:2] == (0, 0) and rig.proxy.states()["app1"][:2] == (0, 100)
+    finally:
+        rig.proxy.ask("set server payments/app3 weight 100")
+    rig.as_before()
+
+
+def test_an_emergency_closes_although_it_cannot_be_proved(rig: Rig) -> None:
+    """A wrong address, a certificate that has expired: the doors are shut first, and what could not be seen is said."""
+    there = rig.options()["frontends"]
+    wrong = [{**each, "url": "http://127.0.0.1:1"} for each in there]
+    assert "is not prepared for a hold" in rig.refused("held", frontends=wrong)
+    result = rig.run("closed", frontends=wrong)
+    assert result["failed"] and result["changed"] and "does not do what it was told" in result["msg"], result
+    assert rig.proxy.get().status == 503 and rig.share() == "-1"
     rig.ok("previous")
     rig.as_before()
 

@@ -136,10 +136,11 @@ def test_servers_out_in_part_and_elsewhere(nginx_rig: NginxRig) -> None:
     rig.echoes["app1"].stop()
     try:
         assert "(payments/app1) after 0.5 s, so it was not brought back" in rig.refused("previous", wait_seconds=0.5)
+        assert rig.proxy.answering() == {"app2", "app3"}, "one that is ill keeps no other out"
     finally:
         rig.echoes["app1"].start()
     rig.quartet("previous", "app1")
-    assert rig.proxy.answering() == {"app1", "app3"}
+    assert rig.proxy.answering() == {"app1", "app2", "app3"}
     assert rig.ok("ready", "app1", percent=20)["servers"]["payments/app1"]["weight"] == 20
     rig.ok("previous")
     rig.as_before()

@@ -171,6 +171,46 @@ def test_ends_as_soon_as_the_missing_successes_no_longer_fit(monkeypatch: pytest
     assert result["seconds"] < 1
 
 
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float, *answers: t.Any) -> list[str]:
+    """As script, but each answer takes a while."""
+    asked = script(monkeypatch, api=list(answers))
+    quick = _probe.attempt
+
+    def attempt(probe: dict[str, t.Any], timeout: float) -> dict[str, t.Any]:
+        time.sleep(seconds)
+        return quick(probe, timeout)
+
+    monkeypatch.setattr(_probe, "attempt", attempt)
+    return asked
+
+
+def test_what_answers_take_does_not_stretch_the_time_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eleven attempts 0.1 s apart are over after a second, although each takes 0.08 s."""
+    slow(monkeypatch, 0.08, 1.0)
+    result = run_probes(named("api"), successes=11, deadline=1.6, interval=0.1)
+    assert result["ok"], result
+
+
+def test_well_for_a_while_however_often_that_could_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = slow(monkeypatch, 0.1, 1.0)
+    result = run_probes(named("api"), successes=2, deadline=2, interval=0.01, stable=0.5)
+    assert result["ok"] and 0.5 <= result["seconds"] < 1.5, result
+    assert len(asked) < 10
+    assert "2 times in a row, for 0.5 s" in _probe.success_message(result)
+
+
+def test_a_failure_begins_the_while_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, api=[1.0, 1.0, 1.0, "down", 1.0])
+    result = run_probes(named("api"), successes=1, deadline=3, interval=0.1, stable=0.4)
+    assert result["ok"] and result["seconds"] >= 0.7, result
+
+
+def test_ends_as_soon_as_the_while_no_longer_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = script(monkeypatch, api=["down"])
+    result = run_probes(named("api"), successes=1, deadline=2, interval=0.1, stable=1.9)
+    assert not result["ok"] and result["seconds"] < 1 and len(asked) <= 2
+
+
 def test_alternating_answers_never_count_as_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     script(monkeypatch, api=[1.0, "down"] * 1000)
     assert not run_probes(named("api"), successes=2, deadline=0.4, interval=0.01)["ok"]

@@ -164,6 +164,13 @@ def test_a_number_is_refused(number: t.Any) -> None:
         _gate.check_version(number)
 
 
+def test_a_number_that_is_also_the_name_of_a_point_is_no_moment() -> None:
+    with pytest.raises(RollbackError, match="may mean the point 20231201120000 or 20231201_120000"):
+        _gate.check_number("20231201120000", "20231201_120000", {"20231201120000", "20231201_120000"})
+    _gate.check_number("20231201120000", "20231201_120000", {"20231201_120000"})
+    _gate.check_number("", "20231201120000", {"20231201120000"})  # typed as text
+
+
 def test_a_moment_that_yaml_made_a_number_is_still_that_moment() -> None:
     assert _gate.check_version(20231201120000) == "20231201_120000"
 

@@ -148,7 +148,7 @@ def test_rows_of_a_database_that_stayed_are_not_told_as_left_behind() -> None:
 
 def test_a_host_that_could_not_go_back_is_named_with_the_repair() -> None:
     hostvars = system(app={"undo": {"failed": True, "msg": "no"}})
-    hostvars["app1"]["transaction_lost"] = "undo: the disk is gone"
+    hostvars["app1"]["transaction_lost"] = {"pm2": "undo: the disk is gone"}
     hostvars["app1"]["transaction_failure"] = "flip: no"
     report = _report.run_report(hostvars, GATE, "lost", "kejayangu", "full")
     assert report["hosts"]["app1"]["pm2"]["did"] == "COULD NOT GO BACK: undo: the disk is gone"
@@ -161,7 +161,7 @@ def test_a_host_that_stopped_answering_is_left_behind() -> None:
     assert _report.lost_hosts(hostvars, GATE["hosts"]) == {}
     hostvars["db1"]["transaction_answers"] = True
     assert _report.lost_hosts(hostvars, GATE["hosts"]) == {"app1": "it did not answer any more"}
-    hostvars["app1"].update(transaction_answers=True, transaction_lost="no disk")
+    hostvars["app1"].update(transaction_answers=True, transaction_lost={"pm2": "no disk"})
     assert _report.lost_hosts(hostvars, GATE["hosts"]) == {"app1": "no disk"}
 
 
