@@ -103,10 +103,11 @@ def test_a_rollback_that_was_killed_before_the_proxy_opened_goes_on(fleet: Fleet
 def test_a_batch_that_a_dead_run_left_out_of_rotation_comes_back(fleet: Fleet) -> None:
     """Its hosts are at the point, but nobody is sent there: taking over the dead run finishes what it began."""
     (point,) = fleet.points()
-    with fleet.stopped_at("haproxy/weight/before", "rollback_gradual", version=point) as stopped:
-        stopped.kill()
-    assert fleet.running() == [GOOD, NEXT, NEXT] and fleet.proxy.states()["app1"][0] != 0
-    done = fleet.play("rollback_gradual", version=point, takeover=fleet.holder()["run"]).ok()
+    with fleet.paying(30):  # without requests the thresholds have nothing to say
+        with fleet.stopped_at("haproxy/weight/before", "rollback_gradual", version=point) as stopped:
+            stopped.kill()
+        assert fleet.running() == [GOOD, NEXT, NEXT] and fleet.proxy.states()["app1"][0] != 0
+        done = fleet.play("rollback_gradual", version=point, takeover=fleet.holder()["run"]).ok()
     assert done.outcome == "DONE" and "gate" in done.text
     assert fleet.running() == [GOOD] * 3
     fleet.as_before()
