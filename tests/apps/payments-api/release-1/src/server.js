@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 'use strict';
 
+const net = require('node:net');
 const express = require('express');
 const config = require('./config');
 const { pool, log } = require('./db');
@@ -87,9 +88,10 @@ function stop(reason) {
   if (stopping) return;
   stopping = true;
   log(`${reason}: finishing what is under way`);
-  server.close(() => pool.end().finally(() => process.exit(0)));
-  server.closeIdleConnections();
-  setInterval(() => server.closeIdleConnections(), 50).unref();
+  // Not server.close(), which hangs up at once on connections without a request: who sends on one at that very moment would get no answer.
+  // For half a second each answer says 'Connection: close', so that whoever is busy leaves by himself; then the rest is closed.
+  net.Server.prototype.close.call(server, () => pool.end().finally(() => process.exit(0)));
+  setTimeout(() => setInterval(() => server.closeIdleConnections(), 50).unref(), 500);
   setTimeout(() => process.exit(0), 4000).unref();
 }
 
