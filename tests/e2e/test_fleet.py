@@ -77,7 +77,7 @@ def test_an_emergency_closes_the_proxy_and_recover_opens_it_in_steps(fleet: Flee
     assert fleet.proxy.get("/.payops-rollback").text == "payops-share 0"
     fleet.set_variables(**fleet.settings(rollback_recover_steps=["read_only", 50, 100], rollback_gate_probes=[]))
     recovered = fleet.play("recover").ok()
-    assert recovered.flat.index("50 %") < recovered.flat.index("100 %") and "Receivers up, nobody else" not in recovered.text
+    assert recovered.flat.index("50 %") < recovered.flat.index("100 %")
     fleet.as_before()
     with fleet.paying(20):  # nothing is left that may only read
         fleet.await_payments(40)
