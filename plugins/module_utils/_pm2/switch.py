@@ -22,6 +22,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import l
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, started_from
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_processes
 from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, await_seen, expecting
+from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import link_persistent, unshared
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
@@ -122,6 +123,7 @@ def base_for_green(app: App, to: Record) -> str:
     twin = os.path.join(app.releases.layout.workshop, f"green-{str(to['release'])[:12]}")
     if not os.path.isdir(twin):
         copy_tree(path, twin, link=True, sync=False)
+    link_persistent(app.releases.layout, twin, app.releases.persistent)
     return twin
 
 
@@ -137,6 +139,7 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
     scene = look(app)
     app.stop_singletons(scene.all)
     if not runs(app, scene, to["tree"], definition):
+        app.releases.share(to)
         serving = [process for process in scene.own if process.alive]
         if cluster and shares_port(serving) and not scene.held and not _green_serves(app, scene, to, definition):
             _drop_green(app, {process.name for process in scene.green}, port)
@@ -264,8 +267,9 @@ def _remove_twins(app: App) -> None:
     layout = app.releases.layout
     if layout.kind == "exchange" and os.path.isdir(layout.workshop):
         for name in os.listdir(layout.workshop):
-            if name.startswith("green-"):
-                remove_tree(os.path.join(layout.workshop, name))
+            path = os.path.join(layout.workshop, name)
+            if name.startswith("green-") and not unshared(path, app.releases.persistent, twin=True):
+                remove_tree(path)
 
 
 def switch(app: App, to: Record, definition: Definition, undone: bool = False) -> None:

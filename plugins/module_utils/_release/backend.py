@@ -25,7 +25,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_atomic, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
 from ansible_collections.payops.rollback.plugins.module_utils._points import new_component, newest_with, verify_component
-from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, link_persistent, to_adopt
+from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, link_persistent, share, to_adopt, unshared
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import Copier, copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import Layout, identity, processes_inside
 from ansible_collections.payops.rollback.plugins.module_utils._release.legacy import app_version, build, dependencies, legacy_folder
@@ -252,7 +252,7 @@ class Releases:
             path = os.path.join(self.layout.workshop, name if number == 1 else f"{name}.{number}")
             if not os.path.lexists(path):
                 return path
-            if identity(path) in own - busy and not processes_inside(identity(path)):
+            if identity(path) in own - busy and not processes_inside(identity(path)) and not unshared(path, self.persistent):
                 remove_tree(path)
                 return path
         raise RollbackError(f"{self.layout.workshop} holds 99 trees called {name}. Look at them, and remove those that nobody needs.")
@@ -265,6 +265,10 @@ class Releases:
             how = dependencies(folder, self.layout.live(), legacy.allow_npm_ci)
             mark = stamp(folder)
             build(folder, self.layout.live(), path, self.persistent, how, legacy.cli, legacy.npm, legacy.env)
+            for name in self.persistent:
+                copied = os.path.join(path, name)
+                if os.path.islink(os.path.join(self.layout.live(), name)) and os.path.realpath(copied) == copied:
+                    remove_tree(copied)  # what the backup had; the application's own is shared
             listing = list_tree(path, self.persistent)
             target = target._replace(release=release_of(listing), listing=listing)
             known = {"stamp": mark, "release": target.release, "listing": listing, "app_version": target.facts.get("app_version")}
@@ -310,7 +314,14 @@ class Releases:
                 f"The tree of {to.get('version') or str(to.get('release'))[:12]} is not in {self.layout.workshop} any more. "
                 "Stage it again with state=staged."
             )
+        share(self.layout, path, self.persistent)
         return self.layout.flip(path)
+
+    def share(self, to: Record) -> None:
+        """Before a process starts in the tree, it has what is persistent."""
+        path = self.layout.find(to["tree"])
+        if path is not None and to["tree"] != self.live_tree():
+            share(self.layout, path, self.persistent)
 
     def finish(self, run: Run, undone: bool = False) -> None:
         """Remember what is live and what is kept, and give the kept tree a telling name."""
@@ -374,6 +385,12 @@ class Releases:
         paths = self.removable()
         if not paths and not any(state.get(key) for key in ("kept", "staged")):
             return []
+        for path in (each for tree in paths for each in unshared(tree, self.persistent, os.path.basename(tree).startswith("green-"))):
+            name = os.path.relpath(path, self.layout.workshop).split(os.sep, 1)[1]
+            raise RollbackError(
+                f"{path} is persistent and lies only in the tree that would be removed; nothing was removed. Move what is needed of it to "
+                f"{os.path.join(self.layout.live(), name)}, remove it, then complete again."
+            )
         with run.step("complete", paths=paths):
             for path in paths:
                 running = processes_inside(identity(path))

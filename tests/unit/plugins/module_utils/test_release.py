@@ -12,7 +12,7 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, to_adopt
+from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, to_adopt, unshared
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Releases
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect, identity
@@ -205,3 +205,67 @@ def test_a_killed_way_back_is_finished_not_turned_round(app: pathlib.Path, finis
     assert reach(app, finish, "v1" if finish == "live" else None)["changed"]
     assert (app / "src" / "main.js").read_text() == ("// 2\n" if finish == "previous" else "// 1.0.0\n")
     assert not reach(app, finish, "v1" if finish == "live" else None)["changed"]
+
+
+def without_uploads(app: pathlib.Path) -> None:
+    """v1 is a point, another release is live, and neither has seen an upload."""
+    (app / "uploads").rmdir()
+    reach(app, "archived", "v1")
+    (app / "src" / "main.js").write_text("// 2\n")
+
+
+@pytest.mark.parametrize("moment", ["staged", "live"])
+def test_what_customers_wrote_first_after_staging_goes_along_there_and_back(app: pathlib.Path, moment: str) -> None:
+    without_uploads(app)
+    reach(app, moment, "v1")
+    (app / "uploads").mkdir()
+    (app / "uploads" / "receipt").write_text("paid")
+    reach(app, "live" if moment == "staged" else "previous", "v1" if moment == "staged" else None)
+    assert (app / "uploads" / "receipt").read_text() == "paid"
+    assert reach(app, "complete")["changed"]
+    assert (app / "uploads" / "receipt").read_text() == "paid"
+
+
+def test_what_a_boot_wrote_into_the_staged_tree_becomes_shared(app: pathlib.Path) -> None:
+    without_uploads(app)
+    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
+    (staged / "uploads").mkdir()
+    (staged / "uploads" / "made").write_text("at boot")
+    reach(app, "live", "v1")
+    reach(app, "previous")
+    assert (app / "uploads" / "made").read_text() == "at boot"
+    assert reach(app, "complete")["changed"] and (app / "uploads" / "made").exists()
+
+
+def test_two_truths_are_refused_before_the_flip(app: pathlib.Path) -> None:
+    without_uploads(app)
+    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
+    for tree in (staged, app):
+        (tree / "uploads").mkdir()
+        (tree / "uploads" / "receipt").write_text(str(tree))
+    with pytest.raises(RollbackError, match="Merge the first into the second"):
+        reach(app, "live", "v1")
+    assert (app / "src" / "main.js").read_text() == "// 2\n"
+    assert (app / "uploads" / "receipt").read_text() == str(app) and (staged / "uploads" / "receipt").read_text() == str(staged)
+
+
+def test_complete_keeps_a_tree_that_alone_has_something_persistent(app: pathlib.Path) -> None:
+    without_uploads(app)
+    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
+    (staged / "uploads").mkdir()
+    assert reach(app, "complete", check=True)["actions"] == [f"remove {staged}"]
+    (staged / "uploads" / "receipt").write_text("paid")
+    with pytest.raises(RollbackError, match=f"{staged}/uploads is persistent and lies only in the tree that would be removed"):
+        reach(app, "complete")
+    assert (staged / "uploads" / "receipt").read_text() == "paid"
+    (staged / "uploads" / "receipt").unlink()
+    assert reach(app, "complete")["removed"] == [str(staged)]
+
+
+def test_in_a_twin_only_what_its_original_has_not_counts(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "one", "1.0.0")
+    (tmp_path / "one" / "uploads" / "old").write_text("x")
+    copy_tree(str(tmp_path / "one"), str(tmp_path / "green-1"), link=True)
+    assert unshared(str(tmp_path / "green-1"), ["uploads"]) and not unshared(str(tmp_path / "green-1"), ["uploads"], twin=True)
+    (tmp_path / "green-1" / "uploads" / "new").write_text("y")
+    assert unshared(str(tmp_path / "green-1"), ["uploads"], twin=True) == [str(tmp_path / "green-1" / "uploads")]
