@@ -263,7 +263,7 @@ class Backend:
             done = self._go(record, app.definition_for(record["tree"], live), undone=True)
             name = record["version"] or str(record["release"])[:12]
             return {**done, **({} if done["changed"] else {"msg": f"{app.name} is back at {name} already"})}
-        record = self.releases.back()
+        record = self.releases.back(app.run.run_id)
         return self._go(record, app.definition_for(record["tree"], live), undone=True)
 
     # -- started, stopped, complete ----------------------------------------------------------------------------------

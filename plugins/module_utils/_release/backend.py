@@ -9,7 +9,7 @@ The state file remembers between runs which tree (by inode) is which release::
     staged  {version, release, tree, stamp, run, at, from: {...}}
     switch  {to: {...}, from: {...}, run, at}      only while a switch is under way
     live    {version, release, tree, stamp, run, at}
-    kept    {version, release, tree, path, run, at}
+    kept    {version, release, tree, stamp, left, path, run, at}   left: its stamp when the last process had left it
     own     [tree, ...]                             trees that this collection created
 
 A record {version, release, tree} names a tree; what is true is read from the disk every time.
@@ -29,6 +29,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._release.adopt imp
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import Copier, copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import Layout, identity, processes_inside
 from ansible_collections.payops.rollback.plugins.module_utils._release.legacy import app_version, build, dependencies, legacy_folder
+from ansible_collections.payops.rollback.plugins.module_utils._release.previous import require_unchanged
 from ansible_collections.payops.rollback.plugins.module_utils._release.tree import (
     Listing,
     compare,
@@ -341,13 +342,13 @@ class Releases:
         staged = self.state().get("staged") or {}
         self.remember(
             live={**live, **mark, "stamp": stamp(self.layout.live(), self.persistent)},
-            kept={**kept, **mark, "path": path} if path else None,
+            kept={**kept, **mark, "path": path, "left": stamp(path, self.persistent)} if path else None,
             switch=None,
             undone=undone or None,
             staged=None if staged.get("tree") in (live["tree"], kept["tree"]) else (staged or None),
         )
 
-    def back(self) -> Record:
+    def back(self, run_id: str | None = None) -> Record:
         """The release that ``previous`` means: what an unfinished switch leaves, or what the last finished one replaced."""
         state = self.state()
         switch = state.get("switch") or {}
@@ -358,6 +359,8 @@ class Releases:
                 f"There is no previous release of {self.layout.home}: no switch was made, or it was completed. "
                 "Choose a point with state=live and version=..."
             )
+        if not switch:
+            require_unchanged(self, state, run_id)
         path = self.layout.find(record["tree"])
         if path is None:
             raise RollbackError(f"The previous release is not in {self.layout.workshop} any more; it was moved or removed by hand.")

@@ -100,7 +100,7 @@ class Backend:
         state = self.releases.state()
         if state.get("undone") and not state.get("switch"):
             return {"changed": False, "msg": f"{self.releases.layout.home} is back at the previous release already"}
-        return self._go(self.releases.back(), undone=True)
+        return self._go(self.releases.back(self.run.run_id), undone=True)
 
     def _go(self, record: Record, undone: bool = False) -> Result:
         if self.releases.live_tree() == record["tree"] and not self.releases.state().get("switch"):

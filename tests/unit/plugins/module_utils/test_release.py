@@ -17,7 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._release.backend i
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect, identity
 from ansible_collections.payops.rollback.plugins.module_utils._release.release import STEPS, Backend
-from ansible_collections.payops.rollback.plugins.module_utils._release.tree import check_persistent, compare, list_tree, release_of
+from ansible_collections.payops.rollback.plugins.module_utils._release.tree import check_persistent, compare, list_tree, release_of, stamp
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
 
@@ -269,3 +269,53 @@ def test_in_a_twin_only_what_its_original_has_not_counts(tmp_path: pathlib.Path)
     assert unshared(str(tmp_path / "green-1"), ["uploads"]) and not unshared(str(tmp_path / "green-1"), ["uploads"], twin=True)
     (tmp_path / "green-1" / "uploads" / "new").write_text("y")
     assert unshared(str(tmp_path / "green-1"), ["uploads"], twin=True) == [str(tmp_path / "green-1" / "uploads")]
+
+
+def deploy(app: pathlib.Path, version: str, name: str = "new") -> None:
+    """As a team deploys: a new release and the symlink, or over the folder."""
+    if app.is_symlink():
+        write(app.parent / "releases" / name, version)
+        app.unlink()
+        app.symlink_to(app.parent / "releases" / name)
+    else:
+        write(app, version)
+
+
+def test_previous_does_not_undo_a_newer_deployment(app: pathlib.Path) -> None:
+    reach(app, "archived", "v1")
+    deploy(app, "2.0.0")
+    reach(app, "live", "v1")
+    deploy(app, "3.0.0", "newest")
+    for check in (True, False):
+        with pytest.raises(RollbackError, match=r"deployed or changed after the switch: found .*, expected v1 \(.*-e version="):
+            reach(app, "previous", check=check)
+    assert (app / "src" / "main.js").read_text() == "// 3.0.0\n"
+
+
+@pytest.mark.parametrize("run_id", [None, "r1"])
+def test_what_the_application_writes_does_not_stop_its_own_undo(app: pathlib.Path, run_id: str | None) -> None:
+    reach(app, "archived", "v1")
+    deploy(app, "2.0.0")
+    reach(app, "live", "v1")
+    (app / "cache").write_text("x")
+    made = backend(app)
+    state = made.releases.state()
+    made.releases.remember(live={**state["live"], "run": "r1"})
+    if run_id:
+        (app / "src" / "main.js").write_text("// it writes this, too\n")
+    assert made.releases.back(run_id)["tree"] == state["kept"]["tree"]
+
+
+def test_previous_knows_the_kept_release_by_more_than_its_inode(app: pathlib.Path) -> None:
+    reach(app, "archived", "v1")
+    deploy(app, "2.0.0")
+    reach(app, "live", "v1")
+    kept = pathlib.Path(backend(app).releases.state()["kept"]["path"])
+    (kept / "late").write_text("a worker that was still there")
+    releases = backend(app).releases
+    releases.remember(kept={**releases.state()["kept"], "left": stamp(str(kept), ("uploads",))})
+    assert releases.back()["path"] == str(kept)
+    write(kept, "3.0.0")  # the same inode, as after its number was given away again
+    with pytest.raises(RollbackError, match=r"previous release was replaced or changed since: found release .* as it was left"):
+        reach(app, "previous")
+    assert (app / "src" / "main.js").read_text() == "// 1.0.0\n"
