@@ -241,11 +241,14 @@ def verify_component(paths: Paths, version: str, component: str, hashes: bool = 
 
 
 def newest_with(paths: Paths, component: str, release: str) -> str | None:
-    """The newest point whose ``component`` holds ``release``, by what the summaries say."""
+    """The newest point whose ``component`` holds ``release``, by what the summaries say; the list of points names damaged ones."""
     best: tuple[str, str] | None = None
     for version in os.listdir(paths.system) if os.path.isdir(paths.system) else []:
         path = os.path.join(paths.system, version, component, SUMMARY)
-        summary = read_json(path) if not version.startswith(".") and os.path.isfile(path) else None
+        try:
+            summary = read_json(path) if not version.startswith(".") and os.path.isfile(path) else None
+        except (RollbackError, OSError):
+            continue
         if isinstance(summary, dict) and summary.get("release") == release:
             best = max(best or ("", ""), (str(summary.get("created")), version))
     return best[1] if best else None

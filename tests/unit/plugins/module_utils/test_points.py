@@ -18,6 +18,7 @@ from ansible_collections.payops.rollback.plugins.module_utils import _points
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_bytes
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, new_component, verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._pointset import list_points
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
 
@@ -258,3 +259,14 @@ def test_a_point_that_does_not_exist_is_named(paths: Paths) -> None:
     write(paths)
     with pytest.raises(RollbackError, match="component pm2 of point v1 does not exist"):
         load_component(paths, "v1", "pm2")
+
+
+@pytest.mark.parametrize("data", [b"{ trunc", b"[]", b"\xff", b""])
+def test_a_damaged_point_is_no_reason_not_to_find_another(paths: Paths, data: bytes) -> None:
+    write(paths, "old")
+    write(paths, "v2")
+    pathlib.Path(paths.component("old", "postgresql"), "summary.json").write_bytes(data)
+    assert _points.newest_with(paths, "postgresql", "abc") == "v2"
+    assert _points.newest_with(paths, "postgresql", "other") is None
+    damaged = {point["version"]: bool(point["problems"]) for point in list_points(paths)}
+    assert damaged == {"old": True, "v2": False}
