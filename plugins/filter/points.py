@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.payops.rollback.plugins.module_utils import _merge, _releases, _resolve
+from ansible_collections.payops.rollback.plugins.module_utils import _merge, _releases, _resolve, _retention
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.plugin_utils import _tables
 
@@ -62,6 +62,22 @@ def resolve_point(
     return _resolve.resolve(version, intent, points, live)
 
 
+def points_to_drop(
+    infos: dict[str, dict[str, t.Any]],
+    members: dict[str, list[str]],
+    keep_count: int | None = None,
+    keep_days: int | None = None,
+    live: list[str] | None = None,
+    protect: list[str] | None = None,
+    inventory: list[str] | None = None,
+    run: str | None = None,
+) -> dict[str, list[dict[str, str]]]:
+    moment = _moment(None)
+    return _retention.plan_together(
+        infos, members, keep_count or None, keep_days or None, moment, live or [], protect or [], inventory or [], run
+    )
+
+
 def points_table(
     points: list[dict[str, t.Any]],
     live: list[str] | None = None,
@@ -89,6 +105,7 @@ class FilterModule:
         functions: dict[str, Callable[..., t.Any]] = {
             "merge_points": merge_points,
             "resolve_point": resolve_point,
+            "points_to_drop": points_to_drop,
             "points_table": points_table,
             "points_rows": points_rows,
             "run_table": _tables.run_table,

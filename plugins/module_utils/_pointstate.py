@@ -25,7 +25,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
     versions,
 )
 from ansible_collections.payops.rollback.plugins.module_utils._releases import Registry, load_releases, mark_all, save_releases
-from ansible_collections.payops.rollback.plugins.module_utils._retention import mentioned, plan_retention
+from ansible_collections.payops.rollback.plugins.module_utils._retention import needs_of, plan_retention
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 
 if t.TYPE_CHECKING:
@@ -38,22 +38,11 @@ RECORD_OPTIONS = ("expected", "created", "who", "label", "ticket", "reason", "he
 
 def needs(paths: Paths, protect: t.Iterable[str] = (), skip_run: str | None = None) -> tuple[set[str], dict[str, str]]:
     """What is live on this host (versions and releases), and which points something still needs: version -> why."""
-    known = set(versions(paths))
-    live: set[str] = set()
-    needed: dict[str, str] = dict.fromkeys(protect, "another host needs it")
     states, problems = read_states(paths)
     if problems:
         raise RollbackError(f"{problems[0]} Nothing is removed while it is unknown what is live.")
-    for component, state in states.items():
-        if not isinstance(state, dict):
-            continue
-        live |= {str(state[key]) for key in ("version", "release") if state.get(key)}
-        for version in mentioned(state, known):
-            needed.setdefault(version, f"{component} refers to it; see complete.yml")
-    for run in list_runs(paths):
-        if run.get("state") == "open" and run.get("run") != skip_run and run.get("version") in known:
-            needed.setdefault(str(run["version"]), f"run {run['run']} is not finished")
-    return live, needed
+    live, needed = needs_of(states, list_runs(paths), set(versions(paths)), skip_run)
+    return live, {**needed, **dict.fromkeys(protect, "another host needs it")}
 
 
 def _sealed(module: AnsibleModule, run: Run, version: str) -> dict[str, t.Any]:
@@ -125,8 +114,11 @@ def _pruned(module: AnsibleModule, run: Run) -> dict[str, t.Any]:
     live, needed = needs(run.paths, params["protect"], skip_run=params["run_id"])
     registry = load_releases(run.paths)
     points = [local_point(entry, registry, params["inventory_host"]) for entry in listing]
-    moment = datetime.datetime.now(datetime.timezone.utc)
-    plan = plan_retention(points, params["keep_count"], params["keep_days"], moment, live | set(params["live"]), needed)
+    if params["versions"] is None:
+        moment = datetime.datetime.now(datetime.timezone.utc)
+        plan = plan_retention(points, params["keep_count"], params["keep_days"], moment, live | set(params["live"]), needed)
+    else:
+        plan = _asked(points, [check_name("The version", version) for version in params["versions"]], live, needed)
     removed = [item["version"] for item in plan["remove"]]
     if removed and run.acting:
         with run.step("prune", versions=removed):
@@ -145,6 +137,21 @@ def _pruned(module: AnsibleModule, run: Run) -> dict[str, t.Any]:
     )
     result["actions"] = [f"Removed point {item['version']}: {item['why']}" for item in plan["remove"]]
     return {**result, "removed": plan["remove"], "kept": plan["keep"]}
+
+
+def _asked(points: list[dict[str, t.Any]], wanted: list[str], live: set[str], needed: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+    """The plan where it was decided elsewhere what goes. What this host itself needs stays all the same."""
+    plan: dict[str, list[dict[str, str]]] = {"remove": [], "keep": []}
+    for point in points:
+        version = point["version"]
+        why = (f"pinned ({point['pinned'].get('why') or 'no reason given'})" if point["pinned"] else None) or (
+            "live" if version in live else f"needed ({needed[version]})" if version in needed else None
+        )
+        if version in wanted and why is None:
+            plan["remove"].append({"version": version, "why": "it was asked for"})
+        else:
+            plan["keep"].append({"version": version, "why": why or "it was not asked for"})
+    return plan
 
 
 def local_point(entry: dict[str, t.Any], registry: Registry, host: str | None) -> dict[str, t.Any]:

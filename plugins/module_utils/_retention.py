@@ -5,7 +5,7 @@
 """Which points may go. Pure.
 
 Good, unverified and unusable points are counted apart, so failed deployments never push out a good point, whatever
-the numbers say. What is live, the last good point, pinned or needed is never removed.
+the numbers say. The newest point of what is live, the last good point, pinned or needed is never removed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import datetime
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._merge import Entry
+from ansible_collections.payops.rollback.plugins.module_utils._merge import Entry, merge_points
+from ansible_collections.payops.rollback.plugins.module_utils._releases import merge_releases
 
 
 def age_seconds(created: t.Any, now: datetime.datetime) -> float | None:
@@ -32,12 +33,23 @@ def _class(point: Entry) -> str:
     return "good" if point["release"]["status"] == "good" else "unverified"
 
 
+def _newest_live(points: list[Entry], live: set[str]) -> set[str]:
+    """The points that are live by name, and the newest usable one of each live release: nightly points of a release that
+    stays live are many, and going back to it takes one."""
+    found = {point["version"] for point in points if point["version"] in live}
+    for release in live:
+        holders = [point for point in points if release in point["releases"] and not point["legacy"]]
+        usable = [point for point in holders if _class(point) != "unusable"]
+        found |= {point["version"] for point in (usable or holders)[:1]}
+    return found
+
+
 def _protection(point: Entry, last_good: str | None, live: set[str], needed: dict[str, str]) -> str | None:
     if point["legacy"]:
         return "legacy backups belong to the team's own script"
     if point["pinned"]:
         return f"pinned ({point['pinned'].get('why') or 'no reason given'})"
-    if point["version"] in live or live & set(point["releases"]):
+    if point["version"] in live:
         return "live"
     if point["version"] in needed:
         return f"needed ({needed[point['version']]})"
@@ -64,7 +76,7 @@ def plan_retention(
             raise RollbackError(f"{name} must be at least 1; found {value}.")
     if keep_count is None and keep_days is None:
         raise RollbackError("Say what to keep: keep_count, keep_days or both. Nothing was removed.")
-    living = {str(item) for item in live if item}
+    living = _newest_live(points, {str(item) for item in live if item})
     last_good = next((point["version"] for point in points if _class(point) == "good"), None)
     ranks = {"good": 0, "unverified": 0, "unusable": 0}
     plan: dict[str, list[dict[str, str]]] = {"remove": [], "keep": []}
@@ -95,3 +107,56 @@ def mentioned(value: t.Any, versions: t.Container[str]) -> set[str]:
     if isinstance(value, (list, tuple)):
         return set().union(*(mentioned(item, versions) for item in value)) if value else set()
     return set()
+
+
+def needs_of(
+    states: dict[str, t.Any], runs: t.Iterable[dict[str, t.Any]], known: t.Container[str], skip_run: str | None = None
+) -> tuple[set[str], dict[str, str]]:
+    """What a host says of itself: what is live there (versions and releases), and which points something needs: version -> why."""
+    live: set[str] = set()
+    needed: dict[str, str] = {}
+    for component, state in states.items():
+        if not isinstance(state, dict):
+            continue
+        live |= {str(state[key]) for key in ("version", "release") if state.get(key)}
+        for version in sorted(mentioned(state, known)):
+            needed.setdefault(version, f"{component} refers to it; see complete.yml")
+    for run in runs:
+        if run.get("state") == "open" and run.get("run") != skip_run and run.get("version") in known:
+            needed.setdefault(str(run["version"]), f"run {run['run']} is not finished")
+    return live, needed
+
+
+def plan_together(
+    infos: dict[str, dict[str, t.Any]],
+    members: dict[str, list[str]],
+    keep_count: int | None,
+    keep_days: float | None,
+    now: datetime.datetime,
+    live: t.Iterable[str] = (),
+    protect: t.Iterable[str] = (),
+    inventory: t.Iterable[str] = (),
+    run: str | None = None,
+) -> dict[str, list[dict[str, str]]]:
+    """One plan for the points of all hosts: a point goes everywhere or nowhere. ``infos``: host -> what rollback_run_info says."""
+    for host, info in infos.items():
+        if info.get("problems") or "points" not in info:
+            said = info["problems"][0] if info.get("problems") else f"{host} did not list its points."
+            raise RollbackError(f"{said} Nothing is removed while it is unknown what is live.")
+    points = merge_points(
+        {host: info["points"] for host, info in infos.items()}, merge_releases(info["releases"] for info in infos.values()), members
+    )
+    known = {point["version"] for point in points}
+    living = set(live)
+    needed = dict.fromkeys(protect, "it was just taken")
+    for info in infos.values():
+        own_live, own_needed = needs_of(info["states"], info["unfinished"], known, run)
+        living |= own_live
+        needed = {**own_needed, **needed}
+    there = set(inventory) - set(infos)
+    for info in infos.values():
+        for entry in info["points"]:
+            away = sorted(there & set((entry["record"] or {}).get("expected") or {}))
+            if away:
+                needed.setdefault(entry["version"], f"{', '.join(away)} has a part of it and takes no part in this run")
+    return plan_retention(points, keep_count, keep_days, now, living, needed)

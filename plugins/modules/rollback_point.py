@@ -29,8 +29,8 @@ options:
       - V(pinned) protects the point from V(pruned) and V(absent), V(unpinned) ends that.
       - V(good) and V(bad) mark O(releases) by word of a person, whatever was known of them before.
       - V(absent) removes the point, unless it is pinned, live or needed.
-      - V(pruned) removes the points that neither O(keep_count) nor O(keep_days) keeps. What is live, the last good point,
-        pinned, needed by an unfinished run or by something kept, or a legacy backup stays.
+      - V(pruned) removes the points that neither O(keep_count) nor O(keep_days) keeps, or those of O(versions). The newest point of what
+        is live, the last good point, pinned, needed by an unfinished run or by something kept, or a legacy backup stays.
     type: str
     choices: [sealed, pinned, unpinned, good, bad, absent, pruned]
     default: sealed
@@ -77,6 +77,13 @@ options:
   keep_days:
     description: Keep points that are younger than this many days.
     type: int
+  versions:
+    description:
+      - Remove these points instead, as far as they are here. One that is pinned, live or needed on this host stays.
+      - Where the points lie on several hosts, decide once for all with P(payops.rollback.points_to_drop#filter); a host that decides
+        alone sees only its own parts, and points would be left as halves.
+    type: list
+    elements: raw
   live:
     description: Versions and releases that are live now. What this host remembers is added.
     type: list
@@ -114,6 +121,13 @@ EXAMPLES = r"""
     state: pruned
     keep_count: 10
     keep_days: 30
+
+- name: Drop what was decided for all hosts
+  payops.rollback.rollback_point:
+    store: /var/lib/payops-rollback
+    system: kejayangu
+    state: pruned
+    versions: "{{ plan.remove | map(attribute='version') | list }}"
 """
 
 RETURN = r"""
@@ -171,6 +185,7 @@ def main() -> None:
         releases={"type": "list", "elements": "str"},
         keep_count={"type": "int"},
         keep_days={"type": "int"},
+        versions={"type": "list", "elements": "raw"},
         live={"type": "list", "elements": "str", "default": []},
         protect={"type": "list", "elements": "str", "default": []},
     )
@@ -183,7 +198,7 @@ def main() -> None:
             ("state", "good", ["version", "releases", "who", "why"]),
             ("state", "bad", ["version", "releases", "who", "why"]),
             ("state", "absent", ["version"]),
-            ("state", "pruned", ["keep_count", "keep_days"], True),
+            ("state", "pruned", ["keep_count", "keep_days", "versions"], True),
         ],
         supports_check_mode=True,
     )

@@ -55,3 +55,13 @@ def test_a_host_that_cannot_go_back_stops_nobody(two: World) -> None:
     repaired = two.play("undo")
     repaired.ok()
     two.all_at(NEXT)
+
+
+def test_old_points_go_on_every_host_or_on_none(two: World) -> None:
+    """The release stays live, so it is in every point of the application; the host of the database knows of no release."""
+    for number in range(3):
+        two.play("backup", version=f"night{number}", keep_count=2).ok()
+    held = {host.name: {path.parent.name for path in host.glob("demo/*/point.json")} for host in two.store.iterdir()}
+    assert set(held) == {"app1", "app2", "db1"}
+    assert held["app1"] == held["app2"] == held["db1"] and {"night1", "night2"} <= held["db1"], held
+    assert "night0" not in held["db1"]

@@ -51,6 +51,8 @@ def test_old_points_that_cannot_be_dropped_do_not_cost_the_new_one() -> None:
     assert any(each.get("payops.rollback.rollback_point", {}).get("state") == "absent" for each in whole["rescue"])
     pruning = [each for each in whole["block"] if "pruned" in str(each)]
     assert len(pruning) == 1 and pruning[0]["rescue"] and pruning[0]["any_errors_fatal"] is False
+    decided = next(each for each in pruning[0]["block"] if "points_to_drop" in str(each))
+    assert decided["run_once"] is True, "each host would decide for itself what it keeps of a point"
     assert told["when"] == "transaction_not_pruned is defined" and "ansible.builtin.fail" in told, "nobody would hear of it"
 
 

@@ -13,7 +13,7 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._retention import mentioned, plan_retention
+from ansible_collections.payops.rollback.plugins.module_utils._retention import mentioned, plan_retention, plan_together
 
 NOW = datetime.datetime(2024, 1, 31, tzinfo=datetime.timezone.utc)
 
@@ -124,3 +124,90 @@ def test_every_version_that_a_state_names_is_found() -> None:
     }
     assert mentioned(state, {"p1", "p2", "p3", "p4", "p5", "p6"}) == {"p1", "p2", "p3", "p4", "p5"}
     assert mentioned({}, {"p1"}) == set()
+
+
+def test_nightly_points_of_a_release_that_stays_live_go_all_but_the_newest() -> None:
+    found = points("g" * 20)
+    for point in found:
+        point["releases"] = ["r1"]
+    assert removed(found, 3, live=["r1"]) == [f"p{number}" for number in range(4, 21)]
+    found[0]["complete"] = False  # what is usable is kept, not what is newest
+    found[1]["releases"] = ["r2"]
+    assert "p3" not in removed(found, 1, live=["r1"]) and "p4" in removed(found, 1, live=["r1"])
+
+
+def listed(hosts: dict[str, str], number: int, release: str, healthy: bool | None = True) -> dict[str, dict[str, t.Any]]:
+    """What each host (host -> its component) lists of the point p<number>, that many days old."""
+    created = (NOW - datetime.timedelta(days=number)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    record = {"created": created, "healthy": healthy, "expected": {host: [name] for host, name in hosts.items()}}
+    part = {"size": 1, "created": created, "run": "r", "damaged": None}
+    return {
+        host: {
+            "version": f"p{number}",
+            "legacy": False,
+            "path": f"/store/p{number}",
+            "created": created,
+            "sealed": True,
+            "record": record,
+            "components": {name: {**part, "release": release if name == "pm2" else None}},
+            "unfinished": [],
+            "size": 1,
+            "pinned": None,
+            "problems": [],
+        }
+        for host, name in hosts.items()
+    }
+
+
+HOSTS = {"app1": "pm2", "db1": "postgresql"}
+
+
+def asked(found: list[dict[str, dict[str, t.Any]]], **more: t.Any) -> dict[str, dict[str, t.Any]]:
+    return {
+        host: {"points": [point[host] for point in found], "states": {}, "unfinished": [], "releases": {}, "problems": [], **more}
+        for host in HOSTS
+    }
+
+
+def together(infos: dict[str, dict[str, t.Any]], count: int | None = 10, days: int | None = 30, **more: t.Any) -> dict[str, list[str]]:
+    plan = plan_together(infos, {host: [name] for host, name in HOSTS.items()}, count, days, NOW, **more)
+    return {what: [item["version"] for item in items] for what, items in plan.items()}
+
+
+def test_all_hosts_drop_the_same_points() -> None:
+    infos = asked([listed(HOSTS, number, "r1") for number in range(1, 181)])
+    assert together(infos, live=["r1"]) == {
+        "remove": [f"p{number}" for number in range(31, 181)],
+        "keep": [f"p{number}" for number in range(1, 31)],
+    }
+
+
+def test_what_is_good_by_mark_is_so_on_the_host_of_the_database_too() -> None:
+    infos = asked([listed(HOSTS, number, f"r{number}", False if number == 60 else None) for number in [*range(1, 15), 60]])
+    infos["app1"]["releases"] = {"r60": {"status": "good", "who": "amina"}}
+    assert together(infos, 3, None, live=["r1"]) == {
+        "remove": [f"p{number}" for number in range(4, 15)],
+        "keep": ["p1", "p2", "p3", "p60"],
+    }
+
+
+def test_what_one_host_needs_stays_on_all() -> None:
+    infos = asked([listed(HOSTS, number, f"r{number}") for number in range(1, 7)])
+    infos["db1"]["states"] = {"postgresql": {"kept": {"payments": {"version": "p5"}}}}
+    infos["app1"]["unfinished"] = [{"run": "a", "state": "open", "version": "p4"}, {"run": "me", "state": "open", "version": "p6"}]
+    assert together(infos, 1, None, run="me", protect=["p3"])["remove"] == ["p2", "p6"]
+
+
+def test_a_point_with_a_part_on_a_host_that_takes_no_part_stays() -> None:
+    more = {**HOSTS, "app2": "pm2"}
+    infos = asked([listed(HOSTS, 1, "r1"), listed(more, 2, "r2"), listed(HOSTS, 3, "r3")])
+    assert together(infos, 1, None, inventory=list(more))["remove"] == ["p3"]
+    assert together(infos, 1, None, inventory=list(HOSTS))["remove"] == ["p2", "p3"]
+
+
+@pytest.mark.parametrize("missing", [{"problems": ["pm2.state.json is damaged."]}, {}])
+def test_nothing_goes_while_one_host_does_not_say_what_it_needs(missing: dict[str, t.Any]) -> None:
+    infos = asked([listed(HOSTS, number, f"r{number}") for number in range(1, 5)])
+    infos["db1"] = {**infos["db1"], **missing} if missing else {"unreachable": True}
+    with pytest.raises(RollbackError, match="Nothing is removed while it is unknown what is live"):
+        together(infos, 1, None)

@@ -117,7 +117,7 @@ def test_a_person_marks_a_release_quartet(call: Call, paths: Paths) -> None:
         ({"state": "good", "version": "v1", "who": "amina", "why": "x"}, "releases"),
         ({"state": "bad", "version": "v1", "who": "amina", "releases": ["r1"]}, "why"),
         ({"state": "bad", "version": "v1", "who": "amina", "why": "x", "releases": []}, "names no release"),
-        ({"state": "pruned"}, "keep_count, keep_days"),
+        ({"state": "pruned"}, "keep_count, keep_days, versions"),
         ({"state": "pruned", "keep_count": 0}, "keep_count must be at least 1"),
         ({"state": "pinned", "version": "v9"}, "point v9 does not exist"),
     ],
@@ -175,6 +175,31 @@ def test_pruned_quartet(call: Call, paths: Paths) -> None:
     assert why["v3"] == "needed (another host needs it)"
     assert why["v6"] == "the last good point"
     assert real["diff"]["before"]["points"] == ["v9", "v6", "v5", "v4", "v3", "v2", "v1"]
+
+
+def test_what_was_decided_elsewhere_is_pruned_unless_this_host_needs_it(call: Call, paths: Paths) -> None:
+    for number in range(1, 6):
+        component(paths, f"v{number}", release=f"r{number}")
+        seal(call, f"v{number}")
+    make_dir(paths.run)
+    write_json(paths.state("pm2"), {"version": "v1", "kept": {"version": "v2"}})
+    call(rollback_point, state="pinned", version="v3", who="amina", why="audit")
+    args = {"state": "pruned", "versions": ["v1", "v2", "v3", "v4", "elsewhere"]}
+    before = tree(paths)
+    checked = call(rollback_point, check=True, **args)
+    assert tree(paths) == before and checked["changed"] is True
+    real = call(rollback_point, **args)
+    assert real["removed"] == checked["removed"] == [{"version": "v4", "why": "it was asked for"}]
+    assert {item["version"]: item["why"] for item in real["kept"]} == {
+        "v1": "live",
+        "v2": "needed (pm2 refers to it; see complete.yml)",
+        "v3": "pinned (audit)",
+        "v5": "it was not asked for",
+    }
+    assert call(rollback_point, **args)["changed"] is False
+    assert call(rollback_point, state="pruned", versions=[])["changed"] is False
+    assert "not a safe name" in call(rollback_point, state="pruned", versions=["../x"])["msg"]
+    assert versions(paths) == ["v1", "v2", "v3", "v5"]
 
 
 def test_nothing_is_pruned_while_it_is_unknown_what_is_live(call: Call, paths: Paths) -> None:
