@@ -8,9 +8,9 @@ else ran (rollbacks, undos, completes, emergencies) is what undo, complete and r
 from __future__ import annotations
 
 import os
-import shutil
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._below import anything, remove_below
 from ansible_collections.payops.rollback.plugins.module_utils._lock import list_runs, read_lock
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
@@ -34,5 +34,5 @@ def prune_runs(paths: Paths, keep: int = KEPT_BACKUPS) -> list[str]:
     holder = (read_lock(paths) or {}).get("run")
     old = [str(run["run"]) for run in list_runs(paths) if is_backup(run) and run["run"] != holder][keep:]
     for run_id in old:
-        shutil.rmtree(paths.run_dir(run_id), ignore_errors=True)
+        remove_below(paths.store, paths.run_dir(run_id), anything)
     return [run_id for run_id in old if not os.path.exists(paths.run_dir(run_id))]

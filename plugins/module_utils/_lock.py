@@ -23,7 +23,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import (
     check_name,
     flock,
     fsync_dir,
-    make_dir,
     now,
     now_after,
     read_json,
@@ -241,7 +240,7 @@ def _grant(
 
 
 def _record(paths: Paths, run: Holder) -> None:
-    make_dir(paths.run_dir(run["run"]), paths.group)
+    paths.make_dir(paths.run_dir(run["run"]))
     write_json(run_file(paths, run["run"]), run, paths.file_mode)
 
 

@@ -25,15 +25,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._below import anything, remove_below
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import (
     check_name,
     fsync_dir,
-    make_dir,
     now,
     read_json,
     sha256_bytes,
@@ -301,9 +300,12 @@ def sweep_own(paths: Paths, component: str) -> None:
     """Remove what another user of a shared store has deleted but could not remove, because the files are this user's."""
     if os.path.isdir(paths.system):
         for name in os.listdir(paths.system):
-            folder = os.path.join(paths.system, name)
-            if name.startswith(TRASH) and not os.path.islink(folder):
-                shutil.rmtree(os.path.join(folder, component), ignore_errors=True)
+            if name.startswith(TRASH):
+                folder = os.path.join(paths.system, name)
+                try:
+                    remove_below(paths.store, os.path.join(folder, component), anything)
+                except RollbackError:  # no folder: nothing of ours is in it
+                    continue
                 remove_if_empty(folder)
 
 
@@ -338,15 +340,15 @@ class PointWriter:
                 "A point is never overwritten; take the backup under another version."
             )
         for left in partials(self.paths, self.component):
-            shutil.rmtree(left)
+            remove_below(self.paths.store, left)
             remove_if_empty(os.path.dirname(left))
         sweep_own(self.paths, self.component)
-        make_dir(self.path, self.paths.group)
+        self.paths.make_dir(self.path)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if not self.sealed:
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_below(self.paths.store, self.path, anything)
             remove_if_empty(self.paths.version(self.version))
 
     def seal(self, facts: dict[str, t.Any], trees: t.Sequence[str] = ()) -> dict[str, t.Any]:

@@ -11,12 +11,11 @@ every host and written last, so a point without it is a backup that did not fini
 from __future__ import annotations
 
 import datetime
-import errno
 import os
-import shutil
 import time
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._below import not_ours, opened, remove
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import (
     SAFE_NAME,
@@ -175,20 +174,13 @@ def sweep_trash(paths: Paths) -> None:
     if os.path.isdir(paths.system):
         for name in os.listdir(paths.system):
             if name.startswith(TRASH):
-                _remove(os.path.join(paths.system, name))
+                _remove(paths, name)
 
 
-def _remove(folder: str) -> None:
+def _remove(paths: Paths, name: str) -> None:
     """Remove what may be removed. In a shared store a component's files are its user's, who removes them at his next backup."""
-
-    def failed(unused: t.Any, path: str, why: t.Any) -> None:
-        error = why[1] if isinstance(why, tuple) else why
-        if not isinstance(error, (PermissionError, FileNotFoundError)) and not (
-            isinstance(error, OSError) and error.errno == errno.ENOTEMPTY
-        ):
-            raise error
-
-    shutil.rmtree(folder, onerror=failed)
+    with opened(paths.store, os.path.basename(paths.system)) as system:
+        remove(system, name, not_ours)
 
 
 def delete_point(paths: Paths, version: str) -> bool:
@@ -200,10 +192,11 @@ def delete_point(paths: Paths, version: str) -> bool:
     require_dir(folder, f"point {version}")
     if read_pin(paths, version) is not None:
         raise RollbackError(f"Point {version} is pinned. Unpin it first if it may really go.")
-    trash = os.path.join(paths.system, f"{TRASH}{version}-{os.getpid()}-{time.monotonic_ns()}")
-    os.rename(folder, trash)
-    fsync_dir(paths.system)
-    _remove(trash)
+    trash = f"{TRASH}{version}-{os.getpid()}-{time.monotonic_ns()}"
+    with opened(paths.store, os.path.basename(paths.system)) as system:
+        os.rename(version, trash, src_dir_fd=system, dst_dir_fd=system)
+        os.fsync(system)
+    _remove(paths, trash)
     return True
 
 

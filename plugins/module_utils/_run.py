@@ -23,6 +23,7 @@ import time
 import typing as t
 from contextlib import contextmanager
 
+from ansible_collections.payops.rollback.plugins.module_utils._below import make_below
 from ansible_collections.payops.rollback.plugins.module_utils._decide import describe
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import (
@@ -61,7 +62,12 @@ class Paths:
         make_way(self.store)
         if self.group is not None:
             share_existing(self.store, self.system, self.group)
-        make_dir(self.run, self.group)
+        self.make_dir(self.run)
+
+    def make_dir(self, path: str) -> None:
+        """Create ``path``, which lies in the store, and its parents. No link is followed on the way from the store."""
+        make_dir(self.store, self.group)
+        make_below(self.store, path, self.group)
 
     def version(self, version: str) -> str:
         return os.path.join(self.system, check_name("The version", version))
@@ -161,7 +167,7 @@ class Run:
         """Append one line and fsync it. Does nothing without a run id."""
         if self.run_id is None or not self.acting:
             return
-        make_dir(self.paths.run_dir(self.run_id), self.paths.group)
+        self.paths.make_dir(self.paths.run_dir(self.run_id))
         line = json.dumps({"at": now(), "component": self.component, **record}, sort_keys=True, ensure_ascii=False)
         path = self.paths.journal(self.run_id, self.component)
         fd = open_own(path, os.O_WRONLY | os.O_APPEND, self.paths.file_mode)

@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 import traceback
 import typing as t
 
@@ -24,14 +25,22 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import read_json, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._lock import close_run, open_run
 from ansible_collections.payops.rollback.plugins.module_utils._overview import overview
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
-from ansible_collections.payops.rollback.plugins.module_utils._pointset import delete_point, list_points, pin_point, seal_point, unpin_point
+from ansible_collections.payops.rollback.plugins.module_utils._points import new_component, sweep_own
+from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
+    delete_point,
+    list_points,
+    pin_point,
+    seal_point,
+    sweep_trash,
+    unpin_point,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 from ansible_collections.payops.rollback.plugins.module_utils._store import refusal
 from tests.lab.fixtures import unavailable
 
 for _codec in ("ascii", "utf-8", "idna"):
     codecs.lookup(_codec)  # a process of another user may not be able to read this Python's files any more
+time.strptime("0", "%S")  # loads a module of its own
 
 SYSTEM = "kejayangu"
 DEPLOY, APP = "games", "nobody"  # users that every Linux has: who connects, and who runs the application
@@ -246,3 +255,63 @@ def test_root_writes_through_no_link_that_a_user_of_the_store_laid(store: str) -
         with Run(Paths(store, SYSTEM), "pm2", ("x",), run_id="run3"):
             pass
     assert pathlib.Path(victim).read_text() == "precious"
+
+
+@pytest.mark.parametrize("swapped", [".run", "", "v1"])
+def test_root_makes_and_removes_nothing_behind_a_folder_that_became_a_link(store: str, swapped: str) -> None:
+    os.mkdir(store)
+    os.chown(store, 0, grp.getgrnam(APP_GROUP).gr_gid)
+    os.chmod(store, 0o2770)
+    a_backup(store, None)
+    victim = pathlib.Path(os.path.dirname(store), "victim")
+    (victim / ".partial-pm2-0").mkdir(parents=True, mode=0o755)
+    (victim / ".partial-pm2-0" / "precious").write_text("x")
+    place = os.path.join(store, SYSTEM, swapped).rstrip("/")
+    acting_as(APP, lambda: (os.rename(place, f"{place}.away"), os.symlink(victim, place))[1])
+    before = {path: (path.lstat().st_mode, path.lstat().st_gid) for path in [victim, *victim.rglob("*")]}
+    paths = Paths(store, SYSTEM)
+    with pytest.raises(RollbackError, match=rf"{place} is a symbolic link; expected a folder .*ls -ld"):
+        if swapped == "v1":
+            write_component(paths, "docker", run_id=open_run(paths, wanted("run2"))["run_id"])
+        else:
+            open_run(paths, wanted("run2"))
+    assert {path: (path.lstat().st_mode, path.lstat().st_gid) for path in [victim, *victim.rglob("*")]} == before
+
+
+SWAPPER = """
+import ctypes, os, sys
+system, victim = sys.argv[1:]
+libc = ctypes.CDLL(None)
+one, other = os.fsencode(f"{system}/.trash-x"), os.fsencode(f"{system}/.y")
+os.makedirs(f"{system}/.trash-x/keep")
+os.symlink(victim, f"{system}/.y")
+print("ready", flush=True)
+while True:
+    libc.renameat2(-100, one, -100, other, 2)
+"""
+
+
+@pytest.mark.parametrize("act", ["sweep_own", "sweep_trash"])
+def test_root_removes_nothing_elsewhere_while_a_user_swaps_a_folder_with_a_link(store: str, act: str) -> None:
+    os.mkdir(store)
+    gid = grp.getgrnam(APP_GROUP).gr_gid
+    os.chown(store, 0, gid)
+    os.chmod(store, 0o2770)
+    paths = Paths(store, SYSTEM)
+    paths.make()
+    precious = pathlib.Path(os.path.dirname(store), "var", "postgresql", "PG_VERSION")
+    precious.parent.mkdir(parents=True)
+    precious.write_text("18")
+    drop = ["setpriv", f"--reuid={APP}", f"--regid={gid}", "--clear-groups"]
+    with subprocess.Popen([*drop, "/usr/bin/python3", "-c", SWAPPER, paths.system, precious.parents[1]], stdout=subprocess.PIPE) as swapper:
+        try:
+            assert swapper.stdout is not None and swapper.stdout.readline() == b"ready\n"
+            until = time.monotonic() + 1.5
+            while time.monotonic() < until and precious.exists():
+                if act == "sweep_own":
+                    sweep_own(paths, "postgresql")
+                else:
+                    sweep_trash(paths)
+        finally:
+            swapper.kill()
+    assert precious.exists()

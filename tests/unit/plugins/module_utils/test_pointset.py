@@ -231,7 +231,7 @@ def test_a_point_that_is_a_link_is_not_deleted(paths: Paths, tmp_path: pathlib.P
 def test_an_interrupted_deletion_leaves_no_half_point(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     component(paths, "v1")
 
-    def killed(folder: str) -> None:
+    def killed(*unused: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_pointset, "_remove", killed)
