@@ -164,15 +164,20 @@ class Run:
         write_json(self.paths.lock, holder, self.paths.file_mode)
 
     def journal(self, record: dict[str, t.Any]) -> None:
-        """Append one line and fsync it. Does nothing without a run id."""
+        """Append one line and fsync it. Does nothing without a run id. A line that a killed writer left torn stays by itself."""
         if self.run_id is None or not self.acting:
             return
         self.paths.make_dir(self.paths.run_dir(self.run_id))
         line = json.dumps({"at": now(), "component": self.component, **record}, sort_keys=True, ensure_ascii=False)
         path = self.paths.journal(self.run_id, self.component)
-        fd = open_own(path, os.O_WRONLY | os.O_APPEND, self.paths.file_mode)
+        fd = open_own(path, os.O_RDWR | os.O_APPEND, self.paths.file_mode)
         try:
-            os.write(fd, line.encode("utf-8") + b"\n")
+            size = os.fstat(fd).st_size
+            data = line.encode("utf-8") + b"\n"
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            while data:
+                data = data[os.write(fd, data) :]
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -205,7 +210,7 @@ class Run:
 
 
 def read_journal(paths: Paths, run_id: str) -> list[dict[str, t.Any]]:
-    """All journal lines of one run on this host in time order; a torn last line is left out."""
+    """All journal lines of one run on this host in time order; torn lines are left out."""
     records: list[dict[str, t.Any]] = []
     folder = paths.run_dir(run_id)
     if not os.path.isdir(folder):
@@ -215,9 +220,11 @@ def read_journal(paths: Paths, run_id: str) -> list[dict[str, t.Any]]:
             with open(os.path.join(folder, entry), encoding="utf-8", errors="replace") as handle:
                 for line in handle:
                     try:
-                        records.append(json.loads(line))
+                        record = json.loads(line)
                     except ValueError:
                         continue
+                    if isinstance(record, dict):
+                        records.append(record)
     return sorted(records, key=lambda record: str(record.get("at")))
 
 
