@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
 from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import Copier, remove_tree
 
@@ -84,8 +84,17 @@ def build(
 
 
 def app_version(tree: str) -> str | None:
-    """What package.json calls itself; applications tell it in their health answer."""
+    """What package.json calls itself; applications tell it in their health answer.
+
+    The file is the release's, and a bad release is what a rollback is for: whatever is wrong with it, nobody is stopped by it.
+    """
     path = os.path.join(tree, "package.json")
-    package = read_json(path) if os.path.isfile(path) else None
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, "rb") as handle:
+            package = json.loads(handle.read().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None
     version = package.get("version") if isinstance(package, dict) else None
-    return str(version) if version is not None else None
+    return version if isinstance(version, str) and version and version.isprintable() else None

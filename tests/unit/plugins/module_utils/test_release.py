@@ -16,6 +16,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._release.adopt imp
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Releases
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect, identity
+from ansible_collections.payops.rollback.plugins.module_utils._release.legacy import app_version
 from ansible_collections.payops.rollback.plugins.module_utils._release.release import STEPS, Backend
 from ansible_collections.payops.rollback.plugins.module_utils._release.tree import check_persistent, compare, list_tree, release_of, stamp
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
@@ -319,3 +320,29 @@ def test_previous_knows_the_kept_release_by_more_than_its_inode(app: pathlib.Pat
     with pytest.raises(RollbackError, match=r"previous release was replaced or changed since: found release .* as it was left"):
         reach(app, "previous")
     assert (app / "src" / "main.js").read_text() == "// 1.0.0\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "version"),
+    [
+        (b'{"version": "1.2.0"}', "1.2.0"),
+        (b'\xef\xbb\xbf{"version": "1.2.0"}', "1.2.0"),
+        (b'<<<<<<< HEAD\n{"version": "1"}\n=======\n', None),
+        (b"\xff\xfe\x00", None),
+        (b"[" * 100_000, None),
+        (b'["1.2.0"]', None),
+        (b'{"version": {"major": 1}}', None),
+        (b'{"version": "\\ud800"}', None),
+        (b"", None),
+        (None, None),
+    ],
+)
+def test_an_odd_package_json_is_no_reason_to_refuse(app: pathlib.Path, content: bytes | None, version: str | None) -> None:
+    package = app / "package.json"
+    package.unlink(missing_ok=True)
+    if content is not None:
+        package.write_bytes(content)
+    assert app_version(str(app)) == version
+    reach(app, "archived", "odd")
+    (app / "src" / "main.js").write_text("// 2\n")
+    assert reach(app, "live", "odd")["changed"]
