@@ -56,7 +56,8 @@ class Backend:
 
     def reach(self, state: str, version: str | None, undo_run: t.Sequence[str] | None = None) -> Result:
         self.app.pm2.require()
-        before = self.picture()
+        stopping = state == "stopped"
+        before = self.picture(files=self.check or not stopping, needed=not stopping)
         if state in ("archived", "staged", "live"):
             if version is None:
                 raise RollbackError(f"state={state} needs version: the name of a rollback point, for example '20231201_120000'.")
@@ -67,18 +68,29 @@ class Backend:
             result = getattr(self, state)()
         acted = self.app.actions
         result.setdefault("actions", acted)
-        after = before if self.check else self.picture()
+        after = before if self.check else self.picture(needed=not stopping)
+        if stopping:
+            before["live"] = after["live"]
         result.update(
             after, steps=self.app.run.steps, diff={"before": _shown(before), "after": _shown({**after, **result.pop("will", {})})}
         )
         result.setdefault("msg", "; ".join(result["actions"]) or f"{self.app.name}: nothing to do")
         return result
 
-    def picture(self) -> Result:
-        """What is true now, without any secret."""
+    def picture(self, files: bool = True, needed: bool = True) -> Result:
+        """What is true now, without any secret. ``files``: look at the release, too; unless ``needed`` only where that can be done.
+
+        An emergency stop neither waits for the files nor fails because of them: it looks at them when nothing runs any more.
+        """
         processes = self.app.pm2.processes()
         state = self.releases.state()
-        live = self.releases.live_record()
+        live: Record = {"version": None, "release": None}
+        if files:
+            try:
+                live = self.releases.live_record()
+            except (RollbackError, OSError):
+                if needed:
+                    raise
         return {
             "app": self.app.name,
             "layout": self.releases.layout.kind,
@@ -304,22 +316,22 @@ class Backend:
         app = self.app
         scene = look(app)
         processes = scene.all
-        definition = app.live_definition(processes)
         alive = [process for process in [*scene.own, *scene.green, *scene.hold] if process.alive]
         singletons = [process for process in processes if process.name in app.settings.singletons and process.alive]
+        if not (scene.own or scene.green or scene.hold):
+            app.live_definition(processes)  # a name that nobody has ever heard of is not stopped, but wrong
         if not alive and not singletons:
             return {"changed": False, "msg": f"{app.name} is stopped already"}
         if self.check:
             return {"changed": True, "actions": [f"stop {name}" for name in sorted({process.name for process in [*alive, *singletons]})]}
         with app.run.step("stop") as learnt:
-            known_hosts(app, scene.own, app.port(app.customised(definition)))
-            app.remember(self.releases.live_tree(), definition)
+            port = self._note(scene.own, processes)
             names = sorted({process.name for process in singletons})
             known = self.releases.state().get("singletons", [])
             self.releases.remember(stopped={"since": now(), "run": app.run.run_id}, singletons=sorted({*known, *names}) or None)
             for name in [*sorted({process.name for process in scene.own}), *names]:
                 app.pm2.act("stop", name)
-            app.remove([*scene.green, *scene.hold], app.port(app.customised(definition)), 0)
+            app.remove([*scene.green, *scene.hold], port, 0)
             app.await_gone([process.pid for process in [*alive, *singletons] if process.pid])
             self.releases.remember(hold=None)
             self._prove_stopped()
@@ -328,6 +340,19 @@ class Backend:
             save(app.pm2, app.name)
         app.actions.append(f"stopped {', '.join(learnt['stopped'])}; state=started starts the release that is on the disk")
         return {"changed": True}
+
+    def _note(self, own: t.Sequence[Proc], processes: t.Sequence[Proc]) -> int:
+        """Remember for ``started`` how and where the application ran; its port. 0: not known, and no reason not to stop it."""
+        app = self.app
+        try:
+            definition = app.live_definition(processes)
+            if self.releases.live_tree():
+                app.remember(self.releases.live_tree(), definition)
+            port = app.port(app.customised(definition))
+            known_hosts(app, own, port)
+        except (RollbackError, OSError):
+            return 0
+        return port
 
     def _prove_stopped(self) -> None:
         deadline = time.monotonic() + self.app.settings.wait_seconds

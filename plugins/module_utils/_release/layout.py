@@ -133,8 +133,11 @@ class ExchangeLayout(Layout):
         return tree
 
 
-def detect(app_dir: str, layout: str = "auto") -> Layout:
-    """The layout of ``app_dir``: a symlink, or a folder with a symlink ``current``, or a plain folder."""
+def detect(app_dir: str, layout: str = "auto", there: bool = True) -> Layout:
+    """The layout of ``app_dir``: a symlink, or a folder with a symlink ``current``, or a plain folder.
+
+    Without ``there`` nothing on the disk is needed: whoever only stops an application does so whatever became of its files.
+    """
     app_dir = os.path.normpath(app_dir)
     if not os.path.isabs(app_dir):
         raise RollbackError(f"app_dir {app_dir!r} is not an absolute path.")
@@ -142,9 +145,11 @@ def detect(app_dir: str, layout: str = "auto") -> Layout:
     if layout in ("auto", "symlink") and links:
         link = os.path.join(os.path.realpath(os.path.dirname(links[0])), os.path.basename(links[0]))
         target = os.path.realpath(link)
-        if not os.path.isdir(target):
+        if there and not os.path.isdir(target):
             raise RollbackError(f"{link} points to {target}, which is no folder. Point it to the release that should run first.")
         return SymlinkLayout(link, os.path.dirname(target), os.path.join(os.path.dirname(link), "shared"))
+    if layout == "symlink" and not there:
+        return SymlinkLayout(*(os.path.join(app_dir, name) for name in ("current", "releases", "shared")))
     if layout == "symlink":
         raise RollbackError(
             f"layout=symlink needs a symlink, but neither {app_dir} nor {app_dir}/current is one. "
@@ -152,7 +157,7 @@ def detect(app_dir: str, layout: str = "auto") -> Layout:
         )
     if layout == "exchange" and os.path.islink(app_dir):
         raise RollbackError(f"layout=exchange needs a plain folder, but {app_dir} is a symlink. Use layout=symlink or auto.")
-    if not os.path.isdir(app_dir):
+    if there and not os.path.isdir(app_dir):
         raise RollbackError(f"{app_dir} does not exist or is no folder. Set app_dir to the folder in which the application lives.")
     real = os.path.realpath(app_dir)
     return ExchangeLayout(real, f"{real}.rollback", f"{real}.shared")

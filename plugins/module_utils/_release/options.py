@@ -47,5 +47,5 @@ def releases_of(module: AnsibleModule, component: str, node_bin: str | None = No
             )
         path = f"{os.path.dirname(npm)}:{os.environ.get('PATH', '')}" if npm else os.environ.get("PATH", "")
         legacy = Legacy(params["legacy_path"], params["allow_npm_ci"], cli_of(module), (npm or "npm",), {"PATH": path})
-    layout = detect(params["app_dir"], params["layout"])
+    layout = detect(params["app_dir"], params["layout"], there=params["state"] != "stopped")
     return Releases(layout, paths_of(module), component, check_persistent(params["persistent"]), legacy)

@@ -34,11 +34,20 @@ def left_out(relative: str, leave_out: t.Collection[str]) -> bool:
 
 
 def walk(root: str, leave_out: t.Collection[str] = ()) -> t.Iterator[t.Tuple[str, os.DirEntry[str]]]:
-    """Every entry below ``root`` except the paths in ``leave_out`` and what is below them; folders before their content."""
+    """Every entry below ``root`` except the paths in ``leave_out`` and what is below them; folders before their content.
+
+    An application writes while it runs: what vanishes meanwhile was not there.
+    """
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        with os.scandir(os.path.join(root, folder) if folder else root) as entries:
+        try:
+            found = os.scandir(os.path.join(root, folder) if folder else root)
+        except (FileNotFoundError, NotADirectoryError):
+            if not folder:
+                raise
+            continue
+        with found as entries:
             for entry in entries:
                 relative = f"{folder}/{entry.name}" if folder else entry.name
                 if left_out(relative, leave_out):
@@ -48,9 +57,19 @@ def walk(root: str, leave_out: t.Collection[str] = ()) -> t.Iterator[t.Tuple[str
                     waiting.append(relative)
 
 
-def _hash(path: str) -> str:
+def _present(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _hash(path: str) -> str | None:
     digest = hashlib.sha256()
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
     with os.fdopen(fd, "rb", buffering=0) as handle:
         while True:
             block = handle.read(BLOCK)
@@ -64,13 +83,18 @@ def list_tree(root: str, leave_out: t.Collection[str] = ()) -> Listing:
     listing: Listing = {}
     files: list[tuple[str, str]] = []
     for relative, entry in walk(root, leave_out):
-        found = entry.stat(follow_symlinks=False)
+        found = _present(entry)
+        if found is None:
+            continue
         mode = stat.S_IMODE(found.st_mode)
         name = _text(relative)
         if stat.S_ISDIR(found.st_mode):
             listing[name] = ["d", mode]
         elif stat.S_ISLNK(found.st_mode):
-            listing[name] = ["l", _text(os.readlink(entry.path))]
+            try:
+                listing[name] = ["l", _text(os.readlink(entry.path))]
+            except FileNotFoundError:
+                continue
         elif stat.S_ISREG(found.st_mode):
             listing[name] = ["f", mode, found.st_size, ""]
             files.append((name, entry.path))
@@ -80,7 +104,10 @@ def list_tree(root: str, leave_out: t.Collection[str] = ()) -> Listing:
             )
     with ThreadPoolExecutor(WORKERS) as pool:
         for (name, unused), digest in zip(files, pool.map(_hash, [path for unused, path in files], chunksize=64)):
-            listing[name][3] = digest
+            if digest is None:
+                del listing[name]
+            else:
+                listing[name][3] = digest
     return listing
 
 
@@ -97,7 +124,9 @@ def stamp(root: str, leave_out: t.Collection[str] = ()) -> str:
     """A cheap look at a tree (names, modes, sizes, modification times): whether anything was touched since the last look."""
     seen: dict[str, t.Any] = {}
     for relative, entry in walk(root, leave_out):
-        found = entry.stat(follow_symlinks=False)
+        found = _present(entry)
+        if found is None:
+            continue
         seen[_text(relative)] = [found.st_mode] if stat.S_ISDIR(found.st_mode) else [found.st_mode, found.st_size, found.st_mtime_ns]
     return sha256_bytes(canonical_json(seen))
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import typing as t
@@ -140,6 +141,40 @@ def test_hash_covers_names_modes_links_and_contents(tmp_path: pathlib.Path) -> N
     changed()
 
 
+def test_what_vanishes_while_it_is_looked_at_was_not_there(app: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sessions and uploads of an application that runs: gone before the folder is read, before the look, before the content."""
+    root = app / "src"
+    expected = list_tree(str(root))
+    seen = stamp(str(root))
+    scandir = os.scandir
+
+    def vanishing(path: str) -> t.Any:
+        for name in ("folder", "file", "link"):
+            (root / name).mkdir() if name == "folder" else (root / name).symlink_to("x") if name == "link" else (root / name).write_text("x")
+        with scandir(path) as entries:
+            found = list(entries)
+        for name in ("folder", "file", "link"):
+            (root / name).rmdir() if name == "folder" else (root / name).unlink()
+        return contextlib.nullcontext(iter(found))
+
+    def opened(path: t.Any, *rest: t.Any, **more: t.Any) -> int:
+        if str(path).endswith("late"):
+            os.unlink(path)
+        return really_open(path, *rest, **more)
+
+    really_open = os.open
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", lambda path: vanishing(path) if path == str(root) else scandir(path))
+        assert list_tree(str(root)) == expected
+        assert stamp(str(root)) == seen
+    with monkeypatch.context() as patched:
+        (root / "late").write_text("x")
+        patched.setattr(os, "open", opened)
+        assert list_tree(str(root)) == expected
+    with pytest.raises(FileNotFoundError):
+        list_tree(str(root / "none"))
+
+
 def test_copies_are_the_same_release_and_partials_go(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "a"
     write(root, "1")
@@ -181,6 +216,12 @@ def test_layouts(tmp_path: pathlib.Path) -> None:
         detect("api")
     with pytest.raises(RollbackError, match="mount point"):
         detect("/proc", "exchange").prepare()
+    (tmp_path / "api" / "current").symlink_to("gone")
+    with pytest.raises(RollbackError, match="which is no folder"):
+        detect(str(tmp_path / "api"))
+    assert detect(str(tmp_path / "api"), there=False).home == str(tmp_path / "api" / "current")
+    assert detect(str(tmp_path / "none"), there=False).live() == str(tmp_path / "none")
+    assert detect(str(tmp_path / "none"), "symlink", there=False).kind == "symlink"
 
 
 @pytest.mark.parametrize("bad", ["", "/etc", ".", "..", "../x", "a/../../b"])
