@@ -51,14 +51,15 @@ def shortcomings(demand: Demand, processes: t.Sequence[Proc], base: str) -> list
     return found
 
 
-def hopeless(demand: Demand, processes: t.Sequence[Proc]) -> str | None:
-    """A reason not to wait any longer."""
+def hopeless(demand: Demand, processes: t.Sequence[Proc], before: t.Mapping[str, int] | None = None) -> str | None:
+    """A reason not to wait any longer. ``before``: the restarts that each instance had at the first look; PM2 never forgets one."""
     for process in processes:
         if process.name == demand.name:
+            restarts = process.restarts - (before or {}).get(str(process.pm_id), 0)
             if process.status in ("errored", "stopped"):
-                return f"instance {process.pm_id} is {process.status} after {process.restarts} restarts"
-            if process.restarts >= RESTARTS:
-                return f"instance {process.pm_id} was restarted {process.restarts} times"
+                return f"instance {process.pm_id} is {process.status} after {restarts} restarts"
+            if restarts >= RESTARTS:
+                return f"instance {process.pm_id} was restarted {restarts} times"
     return None
 
 
@@ -66,8 +67,12 @@ def await_processes(pm2: Pm2, demand: Demand, base: t.Callable[[], str], definit
     """Wait until everything demanded holds and nothing restarts for ``stable`` seconds; fail with what is missing."""
     deadline = time.monotonic() + demand.wait
     calm_since, calm = 0.0, None
+    before: dict[str, int] = {}
     while True:
         processes = pm2.named(demand.name)
+        for process in processes:
+            # What was started for this demand counts from its first boot; what ran before may have been restarted by people for months.
+            before.setdefault(str(process.pm_id), 0 if demand.since else process.restarts)
         missing = shortcomings(demand, processes, base())
         if not missing:
             picture = sorted((str(process.pm_id), process.pid, process.restarts) for process in processes)
@@ -77,7 +82,7 @@ def await_processes(pm2: Pm2, demand: Demand, base: t.Callable[[], str], definit
                 return processes
         else:
             calm = None
-        reason = hopeless(demand, processes)
+        reason = hopeless(demand, processes, before)
         if reason or time.monotonic() >= deadline:
             what = reason or f"after {demand.wait:.0f} s " + ("; ".join(missing) or "it does not stay stable")
             raise RollbackError(f"{demand.name} does not run as it should: {what}.{_tail(processes, definition)}", verdict=missing)

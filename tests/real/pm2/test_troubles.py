@@ -95,3 +95,21 @@ def test_stop_an_application_that_writes_temporary_files(make_rig: MakeRig) -> N
     finally:
         done.set()
         writer.join()
+
+
+def test_restarts_by_people_are_no_crash(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.deploy("1.0.0")
+    rig.start()
+    for unused in range(3):
+        rig.pm2.run("restart", "api")
+    rig.wait_version("1.0.0")
+    rig.module("archived", version="v1")
+    pids = [each["pid"] for each in rig.pm2.apps("api")]
+    rig.module("started")
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    assert rig.module("held", fault="pm2/hold/after=kill") == {"killed": True}
+    assert rig.module("previous", undo_run=["R1"])["changed"]
+    rig.check_complete("1.0.0")
+    assert [each["pid"] for each in rig.pm2.apps("api")] == pids

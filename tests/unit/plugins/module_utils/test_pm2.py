@@ -128,6 +128,8 @@ def test_leftovers_missing_instances_and_restart_loops(home: pathlib.Path) -> No
         "instance _old_0 is a leftover of a reload",
     ]
     assert verdict.hopeless(demand, [proc(home, restart_time=3)]) == "instance 0 was restarted 3 times"
+    assert verdict.hopeless(demand, [proc(home, restart_time=30)], {"0": 29}) is None
+    assert verdict.hopeless(demand, [proc(home, restart_time=31)], {"0": 29}) == "instance 0 was restarted 2 times"
     assert verdict.hopeless(demand, [proc(home, status="stopped")]) == "instance 0 is stopped after 0 restarts"
     assert verdict.hopeless(demand, [proc(home)]) is None
 
