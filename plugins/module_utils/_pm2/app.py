@@ -178,42 +178,6 @@ class App:
                     raise RollbackError(f"Process {pid} is still there {wait:.0f} s after PM2 deleted it. Look at it: ps -fp {pid}")
                 time.sleep(0.02)
 
-    def stop_singletons(self, processes: t.Sequence[Proc]) -> list[str]:
-        """Stop the listed singletons that run, and remember which, so that only those start again."""
-        alive = sorted({process.name for process in processes if process.name in self.settings.singletons and process.alive})
-        if not alive:
-            return []
-        with self.run.step("singletons_stop", names=alive):
-            known = self.releases.state().get("singletons", [])
-            self.releases.remember(singletons=sorted({*known, *alive}))
-            for name in alive:
-                self.pm2.act("stop", name)
-            self.await_gone([process.pid for process in processes if process.name in alive and process.pid])
-        self.actions.append(f"stopped {', '.join(alive)}")
-        return alive
-
-    def start_singletons(self) -> list[str]:
-        """Start the singletons that were stopped here, now from the release that is live."""
-        names = [str(name) for name in self.releases.state().get("singletons", [])]
-        if not names:
-            return []
-        with self.run.step("singletons_start", names=names):
-            for name in names:
-                self.pm2.act("restart", name)
-            deadline = time.monotonic() + self.settings.wait_seconds
-            while True:
-                found = self.pm2.named(*names)
-                wrong = [process for process in found if process.status != "online"]
-                if {process.name for process in found} == set(names) and not wrong:
-                    break
-                if time.monotonic() >= deadline or any(process.status == "errored" for process in found):
-                    what = ", ".join(f"{process.name} is {process.status}" for process in wrong) or "one is missing from PM2's list"
-                    raise RollbackError(f"The singletons do not run again: {what}. Look at: pm2 logs {' '.join(names)}")
-                time.sleep(0.2)
-            self.releases.remember(singletons=None)
-        self.actions.append(f"started {', '.join(names)}")
-        return names
-
 
 def check_settings(settings: Settings) -> Settings:
     check_name("The application's name", settings.app)

@@ -19,6 +19,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import s
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, public
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import held, hold, hold_port, known_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.preflight import preflight
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import check_singletons
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look, plan, runs, settle, settled, switch, tidy
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import to_adopt
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record, Target
@@ -138,6 +139,7 @@ class Backend:
     def staged(self, version: str) -> Result:
         app = self.app
         processes = app.pm2.processes()
+        check_singletons(app, processes)
         live = app.live_definition(processes)
         target = self.releases.target(version)
         at_version, drift = self.releases.at_version(target)
@@ -191,6 +193,7 @@ class Backend:
     def held(self) -> Result:
         app = self.app
         processes = app.pm2.processes()
+        check_singletons(app, processes)
         definition = app.customised(app.live_definition(processes))
         port = app.port(definition)
         if held(app, port, processes):
@@ -208,6 +211,7 @@ class Backend:
     def live(self, version: str) -> Result:
         app = self.app
         processes = app.pm2.processes()
+        check_singletons(app, processes)
         live = app.live_definition(processes)
         self._same_switch(version)
         target = self.releases.target(version, hashes=False)

@@ -65,9 +65,9 @@ def definition_of(processes: t.Sequence[Proc], layout: Layout) -> Definition:
     first = processes[0]
     env = first.env
     home, real = layout.home, layout.live()
-    inside = _relative(first.cwd, home)
+    inside = relative(first.cwd, home)
     if inside is None:
-        if layout.kind == "symlink" and (_relative(first.cwd, real) is not None or _relative(first.cwd, layout.workshop) is not None):
+        if layout.kind == "symlink" and (relative(first.cwd, real) is not None or relative(first.cwd, layout.workshop) is not None):
             raise RollbackError(
                 f"PM2 runs {first.name} from the resolved path {first.cwd}, not from {home}: it would never notice that {os.path.basename(home)} "
                 f"points elsewhere. Once, and with the release that runs now: set an absolute cwd: {home} in the ecosystem file, then "
@@ -79,7 +79,7 @@ def definition_of(processes: t.Sequence[Proc], layout: Layout) -> Definition:
             f"or start it with cwd: {home}.",
             reason="other_path",
         )
-    script = _relative(first.script, home) or _relative(first.script, real)
+    script = relative(first.script, home) or relative(first.script, real)
     definition: Definition = {
         "name": first.name,
         "cwd": inside,
@@ -99,7 +99,8 @@ def definition_of(processes: t.Sequence[Proc], layout: Layout) -> Definition:
     return definition
 
 
-def _relative(path: str, folder: str) -> str | None:
+def relative(path: str, folder: str) -> str | None:
+    """``path`` seen from ``folder``; None where it is not below it."""
     path, folder = os.path.normpath(path), os.path.normpath(folder)
     if path == folder:
         return "."

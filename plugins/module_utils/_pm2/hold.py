@@ -17,9 +17,9 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.drain import listeners, listening_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import left_workers, stop_singletons
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
 from ansible_collections.payops.rollback.plugins.module_utils._probed import answers_hold
-from ansible_collections.payops.rollback.plugins.module_utils._release.layout import processes_inside
 
 CALM = 0.3  # seconds after the last worker in which PM2 must not have started a forgotten one again
 
@@ -97,24 +97,6 @@ def held(app: App, port: int, processes: t.Sequence[Proc]) -> bool:
     )
 
 
-def left_workers(app: App, processes: t.Sequence[Proc]) -> list[str]:
-    """Processes that still run the release: PM2's own, and node processes beside PM2. A shell in the folder does not count."""
-    tree = app.releases.live_tree()
-    named = {process.pid: process.name for process in processes if process.pid}
-    daemon = app.pm2.daemon()  # its own working directory is where somebody once typed pm2 start
-    found = []
-    for pid in processes_inside(tree, app.pm2.proc):
-        if daemon is not None and pid == daemon.pid:
-            continue
-        try:
-            program = os.path.basename(os.readlink(os.path.join(app.pm2.proc, str(pid), "exe")))
-        except OSError:
-            continue
-        if pid in named or program.startswith("node"):
-            found.append(f"{named.get(pid, program)} (pid {pid})")
-    return found
-
-
 def hold(app: App, definition: Definition) -> None:
     """Responder first, then the application goes; nothing is refused between in cluster mode."""
     port = app.port(definition)
@@ -126,7 +108,7 @@ def hold(app: App, definition: Definition) -> None:
         app.releases.remember(hold=known or record)
         learnt["hosts"] = hold_port(app, definition, port)
     scene = look(app)
-    app.stop_singletons(scene.all)
+    stop_singletons(app, scene.all)
     leaving = [*scene.own, *scene.green]
     with app.run.step("leave", ids=[str(process.pm_id) for process in leaving]) as learnt:
         learnt["drained"] = app.remove(leaving, port)
@@ -136,7 +118,7 @@ def hold(app: App, definition: Definition) -> None:
     with app.run.step("prove") as learnt:
         app.end_strays(calm=max(0.0, CALM - (time.monotonic() - left_at)))
         _await(app, lambda: answers_hold(port, listening_hosts(port)), f"The responder does not answer on port {port}")
-        left = left_workers(app, app.pm2.processes())
+        left = left_workers(app, app.releases.live_tree(), app.pm2.processes())
         if left:
             raise RollbackError(
                 f"{app.name} is held, but {', '.join(left)} still runs the same release and may write. "

@@ -20,6 +20,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import Ap
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import live_facts, problems, save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, started_from
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import prove_left, start_singletons, stop_singletons
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_processes
 from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, await_seen, expecting
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import link_persistent, unshared
@@ -137,7 +138,7 @@ def settle(app: App, to: Record, definition: Definition, judge: bool = True) -> 
     cluster = definition["exec_mode"] == "cluster"
     probes = expecting(settings.probes, settings.version_path, to.get("app_version"))
     scene = look(app)
-    app.stop_singletons(scene.all)
+    stop_singletons(app, scene.all)
     if not runs(app, scene, to["tree"], definition):
         app.releases.share(to)
         serving = [process for process in scene.own if process.alive]
@@ -254,7 +255,8 @@ def _green(app: App, to: Record, definition: Definition, probes: t.Sequence[dict
 
 def tidy(app: App, undone: bool = False) -> None:
     """Singletons, memory of the switch, twins, and PM2's saved list."""
-    app.start_singletons()
+    start_singletons(app)
+    prove_left(app)
     with app.run.step("save"):
         app.end_strays()
         app.releases.finish(app.run, undone)
@@ -307,7 +309,7 @@ def _undo(app: App, exc: RollbackError, back: Record, held: bool) -> RollbackErr
             return RollbackError(f"{exc} The files were put back, and {app.name} stays on hold: end it with state=started.", **details)
         if not (exc.details.get("untouched") and runs(app, look(app), back["tree"], definition)):
             settle(app, back, definition, judge=False)
-        app.start_singletons()
+        start_singletons(app)
         app.releases.remember(switch=None)
         save(app.pm2, app.name)
         _remove_twins(app)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import subprocess
 import threading
 
 import pytest
@@ -25,6 +27,12 @@ def test_a_release_whose_package_json_is_no_json(make_rig: MakeRig) -> None:
     (rig.top / "package.json").write_text("<<<<<<< HEAD\n")
     assert rig.module("stopped")["changed"]
     assert rig.list() == [("api", 0, "stopped"), ("api", 1, "stopped")]
+
+
+def worker_version(rig: Rig) -> str:
+    """The version in the folder in which the worker really runs."""
+    (worker,) = rig.pm2.apps("worker")
+    return str(json.loads(pathlib.Path(f"/proc/{worker['pid']}/cwd/package.json").read_text())["version"])
 
 
 def check_stops(rig: Rig, **options: object) -> None:
@@ -113,3 +121,54 @@ def test_restarts_by_people_are_no_crash(make_rig: MakeRig) -> None:
     assert rig.module("previous", undo_run=["R1"])["changed"]
     rig.check_complete("1.0.0")
     assert [each["pid"] for each in rig.pm2.apps("api")] == pids
+
+
+def test_a_singleton_from_the_resolved_path_is_refused(make_rig: MakeRig) -> None:
+    """As ``cd current && pm2 start worker.js`` starts it: PM2 would start it again from the release that was left."""
+    rig = make_rig("symlink", worker=True)
+    rig.first_and_second()
+    rig.pm2.run("delete", "worker")
+    rig.pm2.run("start", "worker.js", "--name", "worker", cwd=rig.home)
+    before = rig.list()
+    for state, options in (("staged", {"version": "v1"}), ("held", {}), ("live", {"version": "v1"})):
+        with pytest.raises(Failed, match="singleton worker from .*releases/2.0.0.* not from .*current: .*pm2 delete worker"):
+            rig.module(state, **options)
+    assert rig.list() == before
+    assert worker_version(rig) == "2.0.0"
+    # One that stopped by itself and was started by hand so is found when it runs again.
+    rig.pm2.run("stop", "worker")
+    state = rig.store / "demo" / ".run" / "pm2.state.json"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    state.write_text(json.dumps({**rig.state(), "singletons": ["worker"]}))
+    with pytest.raises(Failed, match="singletons do not run again: worker .* runs in .*releases/2.0.0, which is not the live release"):
+        rig.module("live", version="v1", wait_seconds=4)
+
+
+@pytest.mark.parametrize("layout", ["exchange", "symlink"])
+def test_a_worker_that_is_no_singleton_is_no_success(make_rig: MakeRig, layout: str) -> None:
+    rig = make_rig(layout, worker=True)
+    rig.first_and_second()
+    rig.pm2.run("restart", "worker")
+    rig.module("staged", version="v1", singletons=[])
+    with pytest.raises(Failed, match=r"api is switched, but worker \(pid \d+\) still runs the release that was left.* under singletons"):
+        rig.module("live", version="v1", singletons=[])
+    assert rig.ask()[1]["version"] == "1.0.0"
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    assert worker_version(rig) == "1.0.0"
+    rig.module("previous")
+    assert worker_version(rig) == "2.0.0"
+
+
+def test_who_reads_the_logs_in_the_folder_is_no_worker(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.first_and_second()
+    with subprocess.Popen([rig.pm2.bin, "logs"], cwd=rig.home, env=rig.pm2.env(), stdout=subprocess.DEVNULL) as reader:
+        try:
+            rig.module("staged", version="v1")
+            rig.module("held")
+            rig.module("live", version="v1")
+            rig.check_complete("1.0.0")
+            assert reader.poll() is None
+        finally:
+            reader.kill()
