@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import typing as t
+from decimal import Decimal
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
@@ -52,9 +53,11 @@ KEPT = (
     "uid",
     "gid",
 )
-# What PM2 and the shell that once called it put into the environment; none of it belongs to the application.
+# What PM2 and the shell that once called it put into the environment; none of it belongs to the application. Sessions by their exact
+# names only: SSH_SFTP_HOST is the application's.
 FOREIGN = re.compile(
-    r"(PM2_.*|pm_id|unique_id|NODE_APP_INSTANCE|NODE_CHANNEL_.*|NODE_UNIQUE_ID|PWD|OLDPWD|SHLVL|_|SUDO_.*|SSH_.*|ANSIBLE_.*|PAYOPS_.*|XDG_SESSION_ID|TERM)\Z"
+    r"(PM2_.*|pm_id|unique_id|NODE_APP_INSTANCE|NODE_CHANNEL_.*|NODE_UNIQUE_ID|PWD|OLDPWD|SHLVL|_|SUDO_(USER|UID|GID|COMMAND|HOME)|"
+    r"SSH_(CLIENT|CONNECTION|TTY|AUTH_SOCK)|ANSIBLE_.*|PAYOPS_.*|XDG_SESSION_ID|TERM)\Z"
 )
 SECRET = re.compile(r"pass|secret|key|token|url|uri|dsn|cred|auth|cookie|salt|pin|cert", re.I)
 MASK = "********"
@@ -120,15 +123,29 @@ def _log_file(path: str, process: Proc) -> str | None:
 
 
 def application_env(process: Proc) -> dict[str, str]:
+    """The environment as the application sees it: PM2 holds ``FEATURE: true`` as a boolean, and Node.js made text of it."""
     held = process.env.get("env") or {}
     return {
-        key: value if isinstance(value, str) else str(value)
+        key: _as_javascript(value)
         for key, value in held.items()
         if not FOREIGN.match(key)
         and not isinstance(value, (dict, list))
-        and value is not None
+        and not (value is None and process.exec_mode == "fork")  # PM2 leaves null out there
         and not (key == process.name and value == "{}")
     }
+
+
+def _as_javascript(value: t.Any) -> str:
+    """``String(value)`` of JavaScript."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, float):
+        return str(value)
+    digits, unused, exponent = repr(value).partition("e")
+    if exponent and not 1e-6 <= abs(value) < 1e21:
+        return f"{digits}e{int(exponent):+d}"
+    plain = format(Decimal(repr(value)), "f")
+    return plain[:-2] if plain.endswith(".0") else plain
 
 
 def started_from(definition: Definition, home: str, **changes: t.Any) -> Definition:

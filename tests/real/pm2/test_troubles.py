@@ -172,3 +172,23 @@ def test_who_reads_the_logs_in_the_folder_is_no_worker(make_rig: MakeRig) -> Non
             assert reader.poll() is None
         finally:
             reader.kill()
+
+
+def test_the_environment_stays_as_it_was(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.deploy("1.0.0")
+    ecosystem = rig.ecosystem()
+    told = json.loads(ecosystem.read_text())
+    told["apps"][0]["env"].update({"FEATURE": True, "SSH_SFTP_HOST": "bank.example"})
+    ecosystem.write_text(json.dumps(told))
+    rig.pm2.start(ecosystem)
+    rig.wait_version("1.0.0")
+    assert rig.ask()[1]["feature"] == "true"
+    rig.module("archived", version="v1")
+    rig.deploy("2.0.0")
+    rig.pm2.run("reload", "api")
+    rig.wait_version("2.0.0")
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    assert rig.ask()[1]["feature"] == "true"
+    assert rig.pm2.apps("api")[0]["pm2_env"]["env"]["SSH_SFTP_HOST"] == "bank.example"

@@ -89,6 +89,29 @@ def test_definition_is_relative_and_without_what_pm2_adds(home: pathlib.Path) ->
     assert SECRET not in json.dumps(ecosystem.public(found))
 
 
+def test_the_environment_is_what_the_application_sees(home: pathlib.Path) -> None:
+    """What PM2 6 holds (as its list is read) and what a Node.js application then has in process.env."""
+    held = {
+        "YES": (True, "true"),
+        "NO": (False, "false"),
+        "NOTHING": (None, "null"),
+        "RATE": (1.5, "1.5"),
+        "WHOLE": (5.0, "5"),
+        "SMALL": (1e-05, "0.00001"),
+        "SMALLER": (1e-07, "1e-7"),
+        "NEGATIVE": (-2.5e-08, "-2.5e-8"),
+        "LARGE": (1e21, "1e+21"),
+        "LONG": (12345678901234567000, "12345678901234567000"),
+        "TEXT": ("True", "True"),
+        "SSH_SFTP_HOST": ("bank.example", "bank.example"),
+        "SUDO_LIMIT": ("5", "5"),
+    }
+    foreign = {"SSH_CLIENT": "a", "SSH_CONNECTION": "a", "SSH_TTY": "a", "SSH_AUTH_SOCK": "a", "SUDO_USER": "a", "LIST": [1]}
+    env = {**{key: value for key, (value, unused) in held.items()}, **foreign}
+    assert ecosystem.application_env(proc(home, env=env)) == {key: text for key, (unused, text) in held.items()}
+    assert "NOTHING" not in ecosystem.application_env(proc(home, env=env, exec_mode="fork_mode"))
+
+
 def test_resolved_and_foreign_paths_are_refused(tmp_path: pathlib.Path) -> None:
     release = tmp_path / "releases" / "1"
     release.mkdir(parents=True)
