@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker._containers import Container, Containers
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import mask
+from ansible_collections.payops.rollback.plugins.module_utils._mask import mask
 
 POLL = 0.1
 RESTARTS = 2
@@ -91,5 +91,5 @@ def _tail(containers: Containers, found: t.Sequence[Container], demand: Demand) 
     for each in sorted(found, key=lambda one: (one.status == "running", -one.restarts)):
         told = containers.log_tail(each)
         if told:
-            return f" The log of {each.name} ends with: {mask(told, {'env': each.env})[-700:]}"
+            return f" The log of {each.name} ends with: {mask(told, each.env)[-700:]}"
     return ""

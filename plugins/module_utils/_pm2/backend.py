@@ -57,6 +57,8 @@ class Backend:
 
     def reach(self, state: str, version: str | None, undo_run: t.Sequence[str] | None = None) -> Result:
         self.app.pm2.require()
+        if not self.check:
+            self.app.pm2.sweep()
         stopping = state == "stopped"
         before = self.picture(files=self.check or not stopping, needed=not stopping)
         if state in ("archived", "staged", "live"):

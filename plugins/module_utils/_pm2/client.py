@@ -10,6 +10,8 @@ So: the daemon is checked before PM2 is called, and a process is believed for it
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import pwd
@@ -21,6 +23,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.rpc import Refused, Unavailable, call
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
+START = "pm2-start-"
 ALIVE = ("online", "launching", "stopping", "waiting restart")
 
 
@@ -208,7 +211,7 @@ class Pm2:
 
     def start(self, definition: dict[str, t.Any]) -> None:
         """Start an application by a file of mode 0600. The exit code is no verdict; see ``verdict``."""
-        path = os.path.join(self.scratch, f"pm2-start-{os.getpid()}.json")
+        path = os.path.join(self.scratch, f"{START}{os.getpid()}.json")
         try:
             write_json(path, {"apps": [definition]})
             done = self.call("start", path)
@@ -217,6 +220,14 @@ class Pm2:
                 os.unlink(path)
         if done.rc != 0:
             raise RollbackError(f"pm2 start {definition['name']} failed (rc {done.rc}): {(done.stderr or done.stdout).strip()[-300:]}")
+
+    def sweep(self) -> None:
+        """Remove what a killed module left of its start files: they hold the whole environment."""
+        for path in glob.glob(os.path.join(glob.escape(self.scratch), f"{START}*.json*")):
+            writer = os.path.basename(path)[len(START) :].partition(".")[0]
+            if not os.path.exists(os.path.join(self.proc, writer)):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
     def act(self, what: str, target: str) -> Completed:
         """``stop`` or ``restart`` by name. An unknown name is no error: read the list afterwards."""

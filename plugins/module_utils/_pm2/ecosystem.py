@@ -59,8 +59,6 @@ FOREIGN = re.compile(
     r"(PM2_.*|pm_id|unique_id|NODE_APP_INSTANCE|NODE_CHANNEL_.*|NODE_UNIQUE_ID|PWD|OLDPWD|SHLVL|_|SUDO_(USER|UID|GID|COMMAND|HOME)|"
     r"SSH_(CLIENT|CONNECTION|TTY|AUTH_SOCK)|ANSIBLE_.*|PAYOPS_.*|XDG_SESSION_ID|TERM)\Z"
 )
-SECRET = re.compile(r"pass|secret|key|token|url|uri|dsn|cred|auth|cookie|salt|pin|cert", re.I)
-MASK = "********"
 
 
 def definition_of(processes: t.Sequence[Proc], layout: Layout) -> Definition:
@@ -172,11 +170,3 @@ def differing(one: Definition, other: Definition) -> list[str]:
     """The names of environment variables that differ."""
     first, second = one["env"], other["env"]
     return sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
-
-
-def mask(text: str, definition: Definition | None) -> str:
-    """``text`` without the secrets that the environment holds."""
-    for key, value in sorted((definition or {}).get("env", {}).items(), key=lambda item: -len(item[1])):
-        if len(value) >= 4 and SECRET.search(key):
-            text = text.replace(value, MASK)
-    return re.sub(r"(://[^/@:\s]*:)[^@\s]+@", rf"\1{MASK}@", text)

@@ -11,12 +11,14 @@ import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._mask import dotenv, mask
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, mask
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
 POLL = 0.05
 RESTARTS = 2
+TAIL = 1 << 16  # bytes of an error log that are looked at
 
 
 class Demand(t.NamedTuple):
@@ -95,11 +97,15 @@ def _tail(processes: t.Sequence[Proc], definition: Definition | None) -> str:
         path = str(process.env.get("pm_err_log_path") or "")
         try:
             with open(path, "rb") as handle:
-                handle.seek(max(0, os.path.getsize(path) - 4096))
-                lines = handle.read().decode("utf-8", "replace").strip().splitlines()
+                cut = max(0, os.path.getsize(path) - TAIL)
+                handle.seek(cut)
+                # Half a line may begin with half a secret.
+                lines = handle.read().decode("utf-8", "replace").splitlines()[1 if cut else 0 :]
         except OSError:
             continue
         told = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("at ")][-6:]
         if told:
-            return f" Its error log ends with: {mask(' | '.join(told), definition)[-700:]}"
+            own = definition or {}
+            said = mask(" | ".join(told), own.get("env", {}), str(own.get("name", "")), dotenv(process.cwd))
+            return f" Its error log ends with: {said[-700:]}"
     return ""

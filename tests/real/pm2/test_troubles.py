@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from tests.lab.ports import wait_until
 from tests.real.pm2.conftest import MakeRig
 from tests.real.pm2.rig import Failed, Rig
 
@@ -192,3 +193,35 @@ def test_the_environment_stays_as_it_was(make_rig: MakeRig) -> None:
     rig.check_complete("1.0.0")
     assert rig.ask()[1]["feature"] == "true"
     assert rig.pm2.apps("api")[0]["pm2_env"]["env"]["SSH_SFTP_HOST"] == "bank.example"
+
+
+def test_an_error_log_tells_no_secret_of_the_application_s_own_files(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.deploy("2.0.0")
+    rig.start(STRIPE_SK="sk_live_51Habc")
+    (rig.top / ".env").write_text("MPESA_PASSKEY=from-the-file-1\n")
+    good = (rig.top / "server.js").read_text()
+    (rig.top / "server.js").write_text(
+        "throw new Error(`refused ${process.env.STRIPE_SK} and ${require('fs').readFileSync('.env', 'utf8').split('=')[1].trim()}!`);\n"
+    )
+    rig.module("archived", version="v1")
+    (rig.top / "server.js").write_text(good)
+    with pytest.raises(Failed, match=r"refused \*{8} and \*{8}!") as caught:
+        rig.module("staged", version="v1")
+    told = json.dumps(caught.value.result)
+    assert "sk_live" not in told and "from-the-file" not in told
+
+
+def test_a_killed_start_leaves_no_environment_behind(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.first_and_second()
+    rig.module("staged", version="v1")
+    module = rig.popen("live", version="v1")
+    folder = rig.store / "demo" / ".run"
+    wait_until(lambda: [*folder.glob("pm2-start-*.json*")], "the start file", interval=0.005)
+    module.kill()
+    module.wait()
+    assert [*folder.glob("pm2-start-*")]
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    assert not [*folder.glob("pm2-start-*")]

@@ -124,11 +124,6 @@ def test_resolved_and_foreign_paths_are_refused(tmp_path: pathlib.Path) -> None:
         ecosystem.definition_of([proc("/elsewhere")], layout)
 
 
-def test_secrets_are_masked() -> None:
-    text = ecosystem.mask(f"no login with {SECRET} at postgres://me:abc@db/x, port 5000", {"env": {"DB_PASSWORD": SECRET, "PORT": "5000"}})
-    assert text == "no login with ******** at postgres://me:********@db/x, port 5000"
-
-
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
@@ -176,6 +171,16 @@ def test_preflight_asks_the_spare_port_only() -> None:
 
 def fake_pm2(tmp_path: pathlib.Path, stdout: str = "[]") -> Pm2:
     return Pm2(lambda argv, **options: Completed(0, stdout, ""), str(tmp_path), str(tmp_path), "/usr/bin/pm2", "/usr/bin/node")
+
+
+def test_start_files_of_killed_modules_are_removed(tmp_path: pathlib.Path) -> None:
+    mine = tmp_path / f"pm2-start-{os.getpid()}.json"
+    gone = 2**22 + 1  # beyond the largest process id
+    left = [tmp_path / f"pm2-start-{gone}.json", tmp_path / f"pm2-start-{gone}.json.tmp-{gone}"]
+    for path in (mine, *left):
+        path.write_text("{}")
+    fake_pm2(tmp_path).sweep()
+    assert list(tmp_path.iterdir()) == [mine]
 
 
 def test_absent_daemons_are_not_empty_lists(tmp_path: pathlib.Path) -> None:

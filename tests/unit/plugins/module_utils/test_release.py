@@ -150,7 +150,9 @@ def test_what_vanishes_while_it_is_looked_at_was_not_there(app: pathlib.Path, mo
 
     def vanishing(path: str) -> t.Any:
         for name in ("folder", "file", "link"):
-            (root / name).mkdir() if name == "folder" else (root / name).symlink_to("x") if name == "link" else (root / name).write_text("x")
+            (root / name).mkdir() if name == "folder" else (root / name).symlink_to("x") if name == "link" else (root / name).write_text(
+                "x"
+            )
         with scandir(path) as entries:
             found = list(entries)
         for name in ("folder", "file", "link"):
