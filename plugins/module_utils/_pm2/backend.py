@@ -86,14 +86,15 @@ class Backend:
         An emergency stop neither waits for the files nor fails because of them: it looks at them when nothing runs any more.
         """
         processes = self.app.pm2.processes()
-        state = self.releases.state()
+        state: Result = {}
         live: Record = {"version": None, "release": None}
-        if files:
-            try:
+        try:
+            state = self.releases.state()
+            if files:
                 live = self.releases.live_record()
-            except (RollbackError, OSError):
-                if needed:
-                    raise
+        except (RollbackError, OSError):
+            if needed:
+                raise
         return {
             "app": self.app.name,
             "layout": self.releases.layout.kind,
@@ -333,19 +334,29 @@ class Backend:
         with app.run.step("stop") as learnt:
             port = self._note(scene.own, processes)
             names = sorted({process.name for process in singletons})
-            known = self.releases.state().get("singletons", [])
-            self.releases.remember(stopped={"since": now(), "run": app.run.run_id}, singletons=sorted({*known, *names}) or None)
+            unwritten = self._remember_stop(names)
             for name in [*sorted({process.name for process in scene.own}), *names]:
                 app.pm2.act("stop", name)
             app.remove([*scene.green, *scene.hold], port, 0)
             app.await_gone([process.pid for process in [*alive, *singletons] if process.pid])
-            self.releases.remember(hold=None)
             self._prove_stopped()
+            if unwritten is not None:
+                raise RollbackError(f"{app.name} is stopped, but that could not be written down: {unwritten}") from unwritten
+            self.releases.remember(hold=None)
             learnt["stopped"] = sorted({process.name for process in [*alive, *singletons]})
         with app.run.step("save"):
             save(app.pm2, app.name)
         app.actions.append(f"stopped {', '.join(learnt['stopped'])}; state=started starts the release that is on the disk")
         return {"changed": True}
+
+    def _remember_stop(self, singletons: list[str]) -> RollbackError | OSError | None:
+        """Write down what ``started`` starts again; why that was not possible. A full disk or a damaged file keeps nothing running."""
+        try:
+            known = self.releases.state().get("singletons", [])
+            self.releases.remember(stopped={"since": now(), "run": self.app.run.run_id}, singletons=sorted({*known, *singletons}) or None)
+        except (RollbackError, OSError) as exc:
+            return exc
+        return None
 
     def _note(self, own: t.Sequence[Proc], processes: t.Sequence[Proc]) -> int:
         """Remember for ``started`` how and where the application ran; its port. 0: not known, and no reason not to stop it."""

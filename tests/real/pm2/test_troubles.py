@@ -79,6 +79,17 @@ def test_stop_an_application_whose_files_are_gone(make_rig: MakeRig) -> None:
     rig.check_complete("1.0.0")
 
 
+def test_stop_an_application_whose_state_file_is_damaged(make_rig: MakeRig) -> None:
+    rig = make_rig(worker=True)
+    rig.first_and_second()
+    state = rig.store / "demo" / ".run" / "pm2.state.json"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    state.write_text('{"live": ')
+    with pytest.raises(Failed, match="api is stopped, but that could not be written down: .*pm2.state.json is damaged"):
+        rig.module("stopped")
+    assert {status for unused, unused2, status in rig.list()} == {"stopped"}
+
+
 def test_stop_an_application_that_writes_temporary_files(make_rig: MakeRig) -> None:
     rig = make_rig()
     rig.deploy("1.0.0")
