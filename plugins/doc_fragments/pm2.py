@@ -74,7 +74,8 @@ options:
       - Those that run are stopped first, and start from the new release at the end.
       - They must run from the path of O(app_dir), as the application does. One in the folder of a release itself (C(releases/2.0.0)) is refused,
         because PM2 would start it again from there.
-      - A switch after which any other process still runs the release that was left is reported as failed; the same call finishes it.
+      - All that PM2 runs from the release must be listed; O(state=staged) refuses otherwise. A switch after which any process still runs
+        the release that was left is reported as failed, and the same call finishes it.
     type: list
     elements: str
     default: []

@@ -19,7 +19,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import s
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, public
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import held, hold, hold_port, known_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.preflight import preflight
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import check_singletons
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import check_singletons, check_unlisted
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look, plan, runs, settle, settled, switch, tidy
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import to_adopt
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record, Target
@@ -156,6 +156,7 @@ class Backend:
             steps = plan(app, scene, {**self.releases.live_record(), "version": version}, app.customised(live))
             said = f"the files of {app.name} are at {version} already, but it does not run from there yet"
             return {**told, "at_version": False, "changed": False, "msg": said, "plan": steps}
+        check_unlisted(app, processes)
         definition = self.wanted_definition(target, live)
         app.port(definition)
         ready = self.releases.staged(target)

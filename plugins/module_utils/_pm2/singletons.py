@@ -35,6 +35,18 @@ def check_singletons(app: App, processes: t.Sequence[Proc]) -> None:
                 )
 
 
+def check_unlisted(app: App, processes: t.Sequence[Proc]) -> None:
+    """Refuse a switch while nothing is touched if PM2 runs anything else from the release that is left; ``prove_left`` would fail after it."""
+    inside = processes_inside(app.releases.live_tree(), app.pm2.proc)
+    ours = {*app.settings.singletons, *(process.name for process in app.ours(processes))}
+    names = sorted({process.name for process in processes if process.pid in inside and process.name not in ours})
+    if names:
+        raise RollbackError(
+            f"PM2 runs {', '.join(names)} from the release of {app.name}, too, and after a switch it would still run what was left. "
+            "Nothing was touched. List it under singletons, or stop it."
+        )
+
+
 def _releases(app: App) -> list[str]:
     """Where only releases of the application lie: the live one, and their folder unless it may hold other applications, too."""
     layout = app.releases.layout
