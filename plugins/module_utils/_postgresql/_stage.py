@@ -23,7 +23,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state
     databases,
     one,
     rows,
-    terminate,
     write_marker,
 )
 
@@ -329,6 +328,5 @@ def session_on(connection: t.Any, server: Server, name: str, read_only: bool = T
         finally:
             inside.close()
         return
-    with Window(connection, server.connect, database, read_only) as inside:
+    with Window(connection, server.connect, database, read_only, alone=True) as inside:
         yield inside
-    terminate(connection, [database.oid])

@@ -22,6 +22,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
@@ -230,8 +231,6 @@ def hold_names(connection: t.Any, names: t.Iterable[str], wait: float = 12.0) ->
 
     A killed module's session may live on until its statement ends, so wait a little.
     """
-    import time
-
     deadline = time.monotonic() + wait
     for name in sorted(names):
         while not one(connection, "SELECT pg_catalog.pg_try_advisory_lock(hashtext('payops.rollback'), hashtext(%s))", (name,)):
@@ -261,15 +260,15 @@ def command(connection: t.Any, text: str, *names: str, values: t.Any = None) -> 
     rows(connection, sql.SQL(text).format(*(sql.Identifier(name) for name in names)), values)
 
 
-def terminate(connection: t.Any, oids: t.Sequence[int]) -> int:
-    """End every session in these databases that we may end."""
-    return len(rows(connection, TERMINATE, {"oids": list(oids)}))
+def terminate(connection: t.Any, oids: t.Sequence[int], but: int = 0) -> int:
+    """End every session in these databases that we may end, but not the process ``but``."""
+    return len(rows(connection, TERMINATE, {"oids": list(oids), "but": but}))
 
 
 TERMINATE = """
 SELECT pg_catalog.pg_terminate_backend(a.pid)
   FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
- WHERE a.datid = ANY (%(oids)s::oid[]) AND a.pid <> pg_catalog.pg_backend_pid()
+ WHERE a.datid = ANY (%(oids)s::oid[]) AND a.pid <> pg_catalog.pg_backend_pid() AND a.pid <> %(but)s
    AND ((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) OR (r.oid IS NOT NULL AND NOT r.rolsuper
         AND (pg_catalog.pg_has_role(r.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))))
 """
@@ -340,14 +339,18 @@ def recover(connection: t.Any, paths: Paths, names: t.Sequence[str], acting: boo
 class Window:
     """Connect to a closed database of ours: open for the moment of the login, closed again at once, the session stays.
 
-    Nobody but us knows that name, and the session is read only unless told otherwise.
+    Nobody but us knows that name, and the session is read only unless told otherwise. A production name that is closed everybody knows:
+    ``alone`` ends those who slipped in with us, as soon as we are in and again when we leave.
     """
 
-    def __init__(self, connection: t.Any, connect: t.Callable[..., t.Any], database: Database, read_only: bool = True) -> None:
+    def __init__(
+        self, connection: t.Any, connect: t.Callable[..., t.Any], database: Database, read_only: bool = True, alone: bool = False
+    ) -> None:
         self.connection = connection
         self.connect = connect
         self.database = database
         self.read_only = read_only
+        self.alone = alone
         self.inside: t.Any = None
 
     def __enter__(self) -> t.Any:
@@ -357,6 +360,7 @@ class Window:
             self.inside = self.connect(name, default_transaction_read_only="on" if self.read_only else "off", lock_timeout="10s")
         finally:
             command(self.connection, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+            self._end_others()
         oid = one(self.inside, "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
         if oid != self.database.oid:
             self.inside.close()
@@ -365,6 +369,17 @@ class Window:
 
     def __exit__(self, *exc_info: object) -> None:
         self.inside.close()
+        self._end_others()
+
+    def _end_others(self) -> None:
+        """Whoever was still logging in shows a moment later, so nobody must be there twice in a row."""
+        if not self.alone:
+            return
+        mine = 0 if self.inside is None or self.inside.closed else one(self.inside, "SELECT pg_catalog.pg_backend_pid()")
+        quiet, deadline = 0, time.monotonic() + 5
+        while quiet < 2 and time.monotonic() < deadline:
+            quiet = 0 if terminate(self.connection, [self.database.oid], mine) else quiet + 1
+            time.sleep(0.01)
 
 
 def stamp() -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import threading
 import typing as t
 
 import psycopg2
 import pytest
 
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _access
+from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _access, _stage
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Role, Roles
 from tests.real.postgresql.restore_helpers import Shop
@@ -162,3 +164,65 @@ def test_a_superusers_session_that_the_owner_cannot_end_is_named(
         assert "superuser" in said["msg"]
     assert shop.ok("pg_access", access="nobody")["databases"][database]["access"] == "nobody"
     shop.ok("pg_access", access="read_write")
+
+
+@pytest.mark.parametrize("fails", ["nowhere", "inside", "login"])
+def test_who_slips_into_a_closed_database_with_us_is_ended_at_once(cluster: Cluster, roles: Roles, database: str, fails: str) -> None:
+    """For the moment of our login a closed database is open, and applications that connect again and again know its name."""
+    slipped = []
+
+    class Server:
+        def connect(self, name: str, **unused: t.Any) -> t.Any:
+            slipped.append(cluster.connect(name, **roles.app.login()))
+            if fails == "login":
+                raise RollbackError("not let in")
+            ours = cluster.connect(name)
+            slipped.append(cluster.connect(name, **roles.app.login()))
+            return ours
+
+    def writes(session: t.Any) -> bool:
+        try:
+            session.cursor().execute("SELECT 1")
+        except psycopg2.Error:
+            return False
+        return True
+
+    cluster.sql(f"ALTER DATABASE {ident(database)} ALLOW_CONNECTIONS false")
+    expected = contextlib.nullcontext() if fails == "nowhere" else pytest.raises(RollbackError)
+    with contextlib.closing(cluster.connect()) as conn:
+        with expected, _stage.session_on(conn, t.cast("t.Any", Server()), database) as inside:
+            assert not any(map(writes, slipped))
+            assert writes(inside)
+            if fails == "inside":
+                raise RollbackError("in between")
+    assert slipped and not any(map(writes, slipped))
+    for session in slipped:
+        session.close()
+
+
+def test_no_session_stays_after_a_refused_check_of_a_closed_database(super_shop: Shop) -> None:
+    super_shop.snapshot()
+    super_shop.restore("live")
+    super_shop.ok("pg_access", access="nobody")
+    slipped: list[t.Any] = []
+    over = threading.Event()
+
+    def comes_back() -> None:
+        while not over.is_set():
+            with contextlib.suppress(psycopg2.Error):
+                slipped.append(super_shop.cluster.connect(super_shop.name, **super_shop.roles.app.login()))
+
+    clients = [threading.Thread(target=comes_back) for unused in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        for unused in range(4):
+            assert super_shop.run("pg_carry_back", ledgers=[{"table": "nothing"}], check=True)["failed"]
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+    for session in slipped:
+        with pytest.raises(psycopg2.Error):
+            session.cursor().execute("INSERT INTO payments (customer_id, amount) VALUES (1, 1)")
+        session.close()
