@@ -168,20 +168,21 @@ class Access:
                 raise
         if access != "read_write":
             with self.run.step("end_sessions") as learnt:
+                due = [each for each in found if access == "nobody" or self._sessions(each, access, todo[each.name])]
                 with readable_errors("ending sessions"):
-                    for each in found:
-                        if access == "nobody" or self._sessions(each, access, todo[each.name]):
-                            learnt[each.name] = self._end(each, access)
+                    left = self._end_all(due, access, learnt)
+                for each in found:
+                    if each.name not in left:
                         self.remembered[each.name]["ended"] = True
                 self._save()
+                self._require_ended(left, access)
             return
         # A session that began while only reading was possible would go on refusing to write. After a crash here nobody knows any more,
         # and then all are ended: a client that connects again is better than one that cannot pay.
         locked = [each for each in found if self.before(each) is not None and (each.access == "read_only" or not todo[each.name])]
         if locked:
             with self.run.step("end_sessions") as learnt, readable_errors("ending sessions"):
-                for each in locked:
-                    learnt[each.name] = self._end(each, access)
+                self._require_ended(self._end_all(locked, access, learnt), access)
         with self.run.step("forget"):
             for each in found:
                 self.remembered.pop(each.name, None)
@@ -197,24 +198,36 @@ class Access:
     def _present(self, found: Found) -> list[int]:
         return [row[0] for row in rows(self.conn, SESSIONS, [found.oid])]
 
-    def _end(self, found: Found, access: str) -> int:
-        """End those that are there: for nobody until none is left twice in a row, for one that was logging in may have slipped in."""
-        goal = set(self._present(found))
-        ended = set(goal)
+    def _end_all(self, found: t.Sequence[Found], access: str, learnt: dict[str, t.Any]) -> dict[str, list[int]]:
+        """End the sessions of every database, whatever stays in another one. Returns those that stay, by database."""
+        goals = {each.name: set(self._present(each)) for each in found}
+        for pids in goals.values():  # all of them first: one that takes its time must not give those of the next database any
+            for pid in pids:
+                self._terminate(pid)
+        left: dict[str, list[int]] = {}
+        for each in found:
+            learnt[each.name], stay = self._end(each, access, goals[each.name])
+            if stay:
+                left[each.name] = stay
+        return left
+
+    def _end(self, found: Found, access: str, goal: set[int]) -> tuple[int, list[int]]:
+        """End those that are there: for nobody until none is left twice in a row, for one that was logging in may have slipped in.
+
+        Returns how many were ended, and those that may not be ended or do not end.
+        """
+        seen = set(goal)
         quiet = 0
         deadline = time.monotonic() + self.wait
-        while quiet < 2:
+        while True:
             present = set(self._present(found))
-            left = sorted(present if access == "nobody" else present & goal)
-            ended.update(left)
-            quiet = 0 if left else quiet + 1
-            denied = [pid for pid in left if not self._terminate(pid)]
-            if denied:
-                self._refused(found, denied)
-            if left and time.monotonic() > deadline:
-                self._refused(found, left)
+            here = present if access == "nobody" else present & goal
+            seen |= here
+            ending = [pid for pid in here if self._terminate(pid)]
+            quiet = 0 if ending else quiet + 1
+            if quiet == 2 or time.monotonic() > deadline:
+                return len(seen - here), sorted(here)
             time.sleep(0.02)
-        return len(ended)
 
     def _terminate(self, pid: int) -> bool:
         try:
@@ -223,12 +236,20 @@ class Access:
             return False
         return True
 
-    def _refused(self, found: Found, left: list[int]) -> None:
-        who = dicts(self.conn, "SELECT pid, usename::text AS role, application_name FROM pg_stat_activity WHERE pid = ANY (%s)", [left])
+    def _require_ended(self, left: t.Mapping[str, list[int]], access: str) -> None:
+        if not left:
+            return
+        pids = [pid for each in left.values() for pid in each]
+        who = dicts(
+            self.conn,
+            "SELECT datname::text AS database, pid, usename::text AS role, application_name FROM pg_stat_activity WHERE pid = ANY (%s)",
+            [pids],
+        )
         roles = ", ".join(sorted({str(each["role"]) for each in who}))
+        where = "; ".join(f"{len(each)} of database {name}: process {', '.join(map(str, each[:5]))}" for name, each in left.items())
         raise RollbackError(
-            f"{len(left)} session(s) of database {found.name} did not end within {self.wait} s or may not be ended by {self.server.user}: "
-            f"process {left[0]}, role(s) {roles}. The database is closed to new ones. "
+            f"{len(pids)} session(s) did not end within {self.wait} s or may not be ended by {self.server.user} ({where}), role(s) {roles}. "
+            f"{', '.join(self.databases)}: open to {_who(access)}, and all other sessions were ended. "
             "End them as a superuser, then run the same command again.",
             sessions=who,
         )

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _access, _stage
 from tests.lab.postgres import Cluster, ident
-from tests.lab.roles import Role, Roles
+from tests.lab.roles import Role, Roles, create_database
 from tests.real.postgresql.restore_helpers import Shop
 
 QUOTED = "we\"ird %s 'name'"
@@ -164,6 +164,26 @@ def test_a_superusers_session_that_the_owner_cannot_end_is_named(
         assert "superuser" in said["msg"]
     assert shop.ok("pg_access", access="nobody")["databases"][database]["access"] == "nobody"
     shop.ok("pg_access", access="read_write")
+
+
+@pytest.mark.parametrize("access", ["nobody", "read_only"])
+def test_a_session_that_stays_in_one_database_does_not_spare_those_of_the_next(
+    cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path, access: str
+) -> None:
+    shop = Shop(cluster, roles, database, tmp_path / "store", roles.operator).fill()
+    other = create_database(cluster, f"{database}_b", roles)
+    try:
+        app = cluster.connect(other, **roles.app.login())
+        with contextlib.closing(cluster.connect(database)) as boss:
+            said = shop.refused("pg_access", access=access, databases=[database, other], terminate_wait=1)
+            assert [(each["database"], each["pid"]) for each in said["sessions"]] == [(database, boss.info.backend_pid)]
+            assert f"1 of database {database}" in said["msg"] and f"{database}, {other}: open to" in said["msg"]
+            with pytest.raises(psycopg2.Error):
+                app.cursor().execute("SELECT 1")
+        shop.ok("pg_access", access=access, databases=[database, other])
+    finally:
+        cluster.sql(f"ALTER DATABASE {ident(other)} ALLOW_CONNECTIONS true")
+        cluster.sql(f"DROP DATABASE {ident(other)} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("fails", ["nowhere", "inside", "login"])
