@@ -36,7 +36,8 @@ options:
       - With V(nobody) the databases refuse every new session, also of superusers, and every session that is open is ended.
       - With V(read_only) new transactions cannot write and every session that is open before is ended. A session may switch that off
         for itself, so it stops honest programs, and nobody else.
-      - With V(read_write) the databases are as they were before.
+      - With V(read_write) the databases are as they were before. What this module neither closed nor locked is left as it is, which
+        RV(msg) says.
     type: str
     choices: [read_write, read_only, nobody]
     required: true

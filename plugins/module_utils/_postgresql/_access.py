@@ -6,16 +6,18 @@
 
 ``nobody`` is ALLOW_CONNECTIONS false, which holds for superusers, too. ``read_only`` is default_transaction_read_only of the database plus
 the end of every session; a session may switch it off for itself, so it keeps honest programs out and nobody else. What the database
-had before is remembered under its OID, so that ``read_write`` gives exactly that back, and to this database only.
+had before is remembered under its OID, so that ``read_write`` gives exactly that back, and to this database only. What somebody else
+closed or locked stays so.
 """
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_json
+from ansible_collections.payops.rollback.plugins.module_utils._io import fsync_dir, now, read_json, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import (
     Server,
     dicts,
@@ -57,7 +59,11 @@ class Found(t.NamedTuple):
     def access(self) -> str:
         if not self.open:
             return "nobody"
-        return "read_only" if (self.setting or "").lower() in TRUE else "read_write"
+        return "read_only" if self.locked else "read_write"
+
+    @property
+    def locked(self) -> bool:
+        return (self.setting or "").lower() in TRUE
 
 
 def look(conn: t.Any, databases: t.Sequence[str]) -> list[Found]:
@@ -72,23 +78,27 @@ def look(conn: t.Any, databases: t.Sequence[str]) -> list[Found]:
     return [found[name] for name in databases]
 
 
-def statements(found: Found, access: str, before: dict[str, t.Any] | None) -> list[str]:
-    """What turns ``found`` into ``access``. ``before`` is what was remembered of this very database."""
-    name = quoted(found.name)
-    locked = (found.setting or "").lower() in TRUE
-    wanted = []
+def wanted(found: Found, access: str, entry: dict[str, t.Any] | None) -> Found:
+    """What ``found`` is to become. ``entry`` is what was remembered under its name, maybe of a database that a flip has replaced since."""
     if access == "nobody":
-        return [f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"] if found.open else []
-    if access == "read_only" and not locked:
-        wanted.append(f"ALTER DATABASE {name} SET {SETTING} = 'on'")
-    if access == "read_write" and locked:
-        setting = before["setting"] if before else None
-        # It may have been closed before we came; now it is asked to be open.
-        back = setting if setting is not None and setting.lower() not in TRUE else None
-        wanted.append(f"ALTER DATABASE {name} " + (f"RESET {SETTING}" if back is None else f"SET {SETTING} = '{_literal(back)}'"))
-    if not found.open:
-        wanted.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-    return wanted
+        return found._replace(open=False)
+    # a flip hands on that a database is closed, but no setting
+    is_open = found.open or (entry is not None and entry["access"] != "nobody")
+    if access == "read_only":
+        return found._replace(open=is_open, setting=found.setting if found.locked else "on")
+    ours = found.locked and entry is not None and entry["oid"] == found.oid
+    return found._replace(open=is_open, setting=entry["setting"] if ours and entry else found.setting)
+
+
+def statements(found: Found, goal: Found) -> list[str]:
+    """What turns ``found`` into ``goal``."""
+    name = quoted(found.name)
+    needed = []
+    if goal.setting != found.setting:
+        needed.append(f"ALTER DATABASE {name} " + (f"SET {SETTING} = '{_literal(goal.setting)}'" if goal.setting else f"RESET {SETTING}"))
+    if goal.open != found.open:
+        needed.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {'true' if goal.open else 'false'}")
+    return needed
 
 
 def _literal(text: str) -> str:
@@ -116,16 +126,23 @@ class Access:
         return entry if entry is not None and entry["oid"] == found.oid else None
 
     def _save(self) -> None:
-        write_json(self.paths.state(COMPONENT), {"before": self.remembered}, self.paths.file_mode)
+        path = self.paths.state(COMPONENT)
+        if self.remembered:
+            write_json(path, {"before": self.remembered}, self.paths.file_mode)
+        elif os.path.exists(path):  # whoever looks whether an emergency closed something asks for this file
+            os.unlink(path)
+            fsync_dir(os.path.dirname(path))
 
     def reach(self, access: str, check_mode: bool = False) -> dict[str, t.Any]:
         """The module's result."""
         with readable_errors("looking at the databases"):
             found = look(self.conn, self.databases)
-            todo = {each.name: statements(each, access, self.before(each)) for each in found}
+            goals = {each.name: wanted(each, access, self.remembered.get(each.name)) for each in found}
+            todo = {each.name: statements(each, goals[each.name]) for each in found}
             lingering = {each.name: self._sessions(each, access, todo[each.name]) for each in found}
         stale = [each for each in found if access == "read_write" and each.name in self.remembered]
-        actions = [f"open {each.name} to {_who(access)}, which was open to {_who(each.access)}" for each in found if todo[each.name]]
+        reached = {name: goal.access for name, goal in goals.items()}
+        actions = [f"open {each.name} to {_who(reached[each.name])}, which was open to {_who(each.access)}" for each in found if todo[each.name]]
         actions += [f"end {len(pids)} session(s) of {name}" for name, pids in lingering.items() if pids]
         changed = bool(actions)
         foreign = [each.name for each in found if todo[each.name] and not each.mine]
@@ -138,11 +155,11 @@ class Access:
             self._apply(found, access, todo)
         return {
             "changed": changed,
-            "msg": f"{', '.join(self.databases)}: {'would be ' if check_mode and changed else ''}open to {_who(access)}.",
+            "msg": _sentence(reached, access, "would be " if check_mode and changed else ""),
             "actions": actions,
             "steps": self.run.steps,
-            "databases": {each.name: {"access": access, "was": each.access} for each in found},
-            "diff": {"before": {each.name: each.access for each in found}, "after": {each.name: access for each in found}},
+            "databases": {each.name: {"access": reached[each.name], "was": each.access} for each in found},
+            "diff": {"before": {each.name: each.access for each in found}, "after": reached},
         }
 
     def _apply(self, found: list[Found], access: str, todo: dict[str, list[str]]) -> None:
@@ -150,7 +167,9 @@ class Access:
             with self.run.step("remember"):
                 for each in found:
                     if self.before(each) is None:
-                        self.remembered[each.name] = {"oid": each.oid, "setting": each.setting, "access": each.access, "at": now()}
+                        # closed and flipped in: how its predecessor was before it was closed
+                        was = self.remembered[each.name]["access"] if each.name in self.remembered and not each.open else each.access
+                        self.remembered[each.name] = {"oid": each.oid, "setting": each.setting, "access": was, "at": now()}
                     if todo[each.name]:
                         self.remembered[each.name].pop("ended", None)
                     self.remembered[each.name]["run"] = self.run.run_id
@@ -179,7 +198,7 @@ class Access:
             return
         # A session that began while only reading was possible would go on refusing to write. After a crash here nobody knows any more,
         # and then all are ended: a client that connects again is better than one that cannot pay.
-        locked = [each for each in found if self.before(each) is not None and (each.access == "read_only" or not todo[each.name])]
+        locked = [each for each in found if self.before(each) is not None and (each.locked or not todo[each.name])]
         if locked:
             with self.run.step("end_sessions") as learnt, readable_errors("ending sessions"):
                 self._require_ended(self._end_all(locked, access, learnt), access)
@@ -257,3 +276,12 @@ class Access:
 
 def _who(access: str) -> str:
     return {"read_write": "everybody", "read_only": "readers", "nobody": "nobody"}[access]
+
+
+def _sentence(reached: t.Mapping[str, str], access: str, would: str) -> str:
+    done = [name for name, each in reached.items() if each == access]
+    said = [f"{', '.join(done)}: {would}open to {_who(access)}."] if done else []
+    for name, each in reached.items():
+        if each != access:
+            said.append(f"{name} stays open to {_who(each)}: somebody else wanted it so, and ALTER DATABASE changes it.")
+    return " ".join(said)

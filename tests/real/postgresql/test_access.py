@@ -85,6 +85,35 @@ def test_from_one_to_the_other_and_back_gives_what_was_first(super_shop: Shop) -
     assert as_it_is(super_shop) == before
 
 
+@pytest.mark.parametrize("theirs", ["SET default_transaction_read_only = 'on'", "ALLOW_CONNECTIONS false"])
+@pytest.mark.parametrize("access", ["nobody", "read_only"])
+def test_what_somebody_else_closed_or_locked_stays_so(super_shop: Shop, theirs: str, access: str) -> None:
+    super_shop.cluster.sql(f"ALTER DATABASE {ident(super_shop.name)} {theirs}")
+    before = as_it_is(super_shop)
+    was = "nobody" if "ALLOW" in theirs else "read_only"
+    super_shop.ok("pg_access", access="nobody")
+    super_shop.ok("pg_access", access=access)
+    for unused in range(2):
+        back = super_shop.ok("pg_access", access="read_write")
+        assert as_it_is(super_shop) == before
+        assert back["databases"][super_shop.name]["access"] == was
+        assert f"{super_shop.name} stays open to {'nobody' if was == 'nobody' else 'readers'}" in back["msg"]
+    assert not back["changed"]
+    assert not (super_shop.store / "shop" / ".run" / "postgresql_access.state.json").exists()
+
+
+@pytest.mark.parametrize("then", [None, "nobody", "read_only"])
+def test_a_flip_hands_on_that_an_emergency_closed_the_database(super_shop: Shop, then: str | None) -> None:
+    super_shop.snapshot()
+    super_shop.ok("pg_access", access="nobody")
+    super_shop.restore("live")
+    assert not super_shop.family()[super_shop.name]["open"]
+    if then:
+        super_shop.ok("pg_access", access=then)
+    assert super_shop.ok("pg_access", access="read_write")["changed"]
+    assert super_shop.pay()
+
+
 def test_readers_that_came_after_closing_are_left_alone(super_shop: Shop) -> None:
     super_shop.ok("pg_access", access="read_only")
     with contextlib.closing(super_shop.cluster.connect(super_shop.name)) as reader, reader.cursor() as cursor:

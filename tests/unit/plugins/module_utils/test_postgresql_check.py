@@ -62,20 +62,27 @@ SET, RESET = ALTER + "SET default_transaction_read_only = 'on'", ALTER + "RESET 
         (True, None, "read_only", None, [SET]),
         (True, "on", "read_only", None, []),
         (True, "1", "read_only", None, []),
-        (False, None, "read_only", None, [SET, ON]),
-        (False, "on", "read_only", None, [ON]),
+        (False, None, "read_only", None, [SET]),
+        (False, None, "read_only", {}, [SET, ON]),
+        (False, "on", "read_only", {"oid": 8}, [ON]),
+        (False, None, "read_only", {"access": "nobody"}, [SET]),
         (True, None, "read_write", None, []),
         (True, "off", "read_write", None, []),
-        (True, "on", "read_write", None, [RESET]),
+        (True, "on", "read_write", None, []),
         (True, "on", "read_write", {"setting": None}, [RESET]),
-        (True, "on", "read_write", {"setting": "on"}, [RESET]),
+        (True, "on", "read_write", {"setting": "on"}, []),
         (True, "on", "read_write", {"setting": "off"}, [ALTER + "SET default_transaction_read_only = 'off'"]),
-        (False, None, "read_write", None, [ON]),
+        (True, "on", "read_write", {"setting": None, "oid": 8}, []),
+        (False, None, "read_write", None, []),
         (False, "on", "read_write", {"setting": None}, [RESET, ON]),
+        (False, "on", "read_write", {"setting": None, "oid": 8}, [ON]),
+        (False, None, "read_write", {"access": "nobody"}, []),
     ],
 )
 def test_statements(is_open: bool, setting: str | None, access: str, before: dict[str, t.Any] | None, expected: list[str]) -> None:
-    assert _access.statements(found(is_open, setting), access, before) == expected
+    entry = {"oid": 7, "access": "read_write", "setting": None, **before} if before is not None else None
+    here = found(is_open, setting)
+    assert _access.statements(here, _access.wanted(here, access, entry)) == expected
 
 
 @pytest.mark.parametrize(
