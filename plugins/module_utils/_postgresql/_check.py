@@ -207,16 +207,17 @@ def compare(server: Server, paths: Paths, wish: Wish) -> dict[str, dict[str, t.A
             if name not in listed:
                 raise RollbackError(f"The server at {server.where} has no database {name!r}.")
             record = _state.live_record(paths, listed, name)
-            found[name] = _compare_one(server, name, wish.version, entry, record, facts.get("system_identifier"))
+            found[name] = _compare_one(server, name, wish.version, entry, record, facts)
     return found
 
 
 def _compare_one(
-    server: Server, name: str, version: str, entry: dict[str, t.Any], record: dict[str, t.Any] | None, system_identifier: str | None
+    server: Server, name: str, version: str, entry: dict[str, t.Any], record: dict[str, t.Any] | None, facts: t.Mapping[str, t.Any]
 ) -> dict[str, t.Any]:
     conn = server.connect(name, default_transaction_read_only="on")
     oid = int(value(conn, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"))
     differences = _manifest.compare_catalogue(entry, conn)
+    system_identifier = facts.get("system_identifier")
     same_cluster = system_identifier is not None and system_identifier == server.system_identifier
     flipped = record is not None and record.get("version") == version
     taken_from = same_cluster and entry["oid"] == oid
@@ -227,7 +228,8 @@ def _compare_one(
         "live_version": record.get("version") if record else None,
         "catalogue_differences": differences,
     }
-    snapshot = record.get("snapshot") if flipped and record else (entry["snapshot"] if taken_from else None)
+    comparable = taken_from and server.shares_history(facts)
+    snapshot = record.get("snapshot") if flipped and record else (entry["snapshot"] if comparable else None)
     if snapshot:
         since = _manifest.rows_since(conn, snapshot, entry["tables"])
         told["rows_since"] = {table: each["written"] for table, each in since.items() if each["written"]}

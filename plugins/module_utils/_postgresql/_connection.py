@@ -296,6 +296,11 @@ class Server:
                     facts["system_identifier"] = str(value(conn, "SELECT system_identifier FROM pg_control_system()"))
                 except psycopg2.errors.InsufficientPrivilege:
                     facts["system_identifier"] = None
+                try:
+                    segment = None if facts["in_recovery"] else value(conn, "SELECT pg_walfile_name(pg_current_wal_lsn())")
+                    facts["timeline"] = int(segment[:8], 16) if segment else None
+                except psycopg2.errors.InsufficientPrivilege:
+                    facts["timeline"] = None
             conn.close()
             if facts["server_version_num"] < OLDEST_MAJOR * 10000:
                 raise RollbackError(f"PostgreSQL {facts['server_version']} at {self.where} is too old: expected {OLDEST_MAJOR} or newer.")
@@ -318,6 +323,18 @@ class Server:
     def system_identifier(self) -> str | None:
         """The cluster's identifier; None where a managed server hides it."""
         return t.cast("str | None", self._fact("system_identifier"))
+
+    @property
+    def timeline(self) -> int | None:
+        """Which of the cluster's histories this is: a promotion and a restore to a moment begin another one. None where it is hidden."""
+        return t.cast("int | None", self._fact("timeline"))
+
+    def shares_history(self, facts: t.Mapping[str, t.Any]) -> bool:
+        """Whether transaction numbers of a point with these facts mean here what they meant there. Older points know no timeline."""
+        identifier = facts.get("system_identifier")
+        if identifier is None or identifier != self.system_identifier:
+            return False
+        return "timeline" not in facts or (facts["timeline"] is not None and facts["timeline"] == self.timeline)
 
     @property
     def is_superuser(self) -> bool:

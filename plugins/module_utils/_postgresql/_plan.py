@@ -37,6 +37,11 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
     if facts.get("system_identifier") != work.server.system_identifier and not work.options.allow_foreign:
         what = f"Point {work.options.version} was taken on another server (system identifier {facts.get('system_identifier')})."
         work.report.block("foreign", "", what, "Set allow_foreign=true if that is meant.")
+    elif work.plain is None and not work.server.shares_history(facts):
+        work.report.notes.append(
+            f"Point {work.options.version} is not known to be of this server's own history (a promotion or a restore to a moment began another "
+            "one, or the server hides which it is), so all rows are compared and not only those written since."
+        )
     if int(facts["server_major"]) > work.server.major:
         what = f"Point {work.options.version} is of PostgreSQL {facts['server_major']}; this server is {work.server.major}."
         work.report.block("major", "", what, "Restore on a server of that version.")

@@ -217,8 +217,8 @@ class Restore:
 
     def of_this_point(self, database: Database, manifest: t.Mapping[str, t.Any]) -> bool:
         """Whether the point was taken of this very database, so that transaction numbers can be compared."""
-        same_cluster = self.point["facts"].get("system_identifier") == self.server.system_identifier
-        return bool(same_cluster and manifest.get("oid") == database.oid and manifest.get("snapshot"))
+        same = self.server.shares_history(self.point["facts"])
+        return bool(same and manifest.get("oid") == database.oid and manifest.get("snapshot"))
 
     def newer(self, inside: t.Any, name: str, moment: str | None) -> dict[str, t.Any]:
         """Rows newer than the point per table of a database that has, or had, the name. Costs about as much as count(*)."""

@@ -222,6 +222,7 @@ def take(server: Server, cli: Cli, run: Run, paths: Paths, wish: Wish, bin_dir: 
                 "server_version": server.server_version,
                 "server_version_num": server.server_version_num,
                 "system_identifier": server.system_identifier,
+                "timeline": server.timeline,
                 "pg_dump": programs.version,
                 "profile": _rights.profile(server),
                 "login_user": server.user,

@@ -13,7 +13,7 @@ import pytest
 from tests.lab.postgres import Cluster, ident
 from tests.lab.roles import Roles
 
-from .restore_helpers import Shop
+from .restore_helpers import Shop, forge
 
 LEDGERS: list[dict[str, t.Any]] = [{"table": "payments"}, {"table": "idempotency_keys"}]
 
@@ -82,6 +82,44 @@ def test_without_common_history_everything_is_compared(shop: Shop) -> None:
     assert len(done["dropped"]) == 2
     assert sorted(each["only_there"].get("public.payments", 0) for each in done["dropped"]) == [0, 2], done["dropped"]
     assert first not in shop.payments(shop.name)
+
+
+HIDDEN = "EXECUTE ON FUNCTION pg_control_system() {} PUBLIC"
+
+
+@pytest.mark.parametrize("how", ["another timeline", "a hidden timeline", "a hidden identifier", "an older point"])
+def test_a_point_of_another_history_has_no_transaction_numbers_to_trust(shop: Shop, how: str) -> None:
+    """A server restored to a moment and a clone have the same identifier and OIDs, and have counted on in another way."""
+    if how == "a hidden identifier":
+        shop.cluster.sql("REVOKE " + HIDDEN.format("FROM"))
+    try:
+        shop.version = "second"
+        shop.snapshot(shop.version)
+        paid, later = shop.pay(10), int(shop.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")[0][0])
+
+        def change(facts: dict[str, t.Any]) -> None:
+            """What the other one had counted to when the point was taken, which is beyond the payment here."""
+            facts["databases"][shop.name]["snapshot"] = f"{later}:{later}:"
+            if how == "a hidden identifier":
+                assert facts["system_identifier"] is None
+            elif how == "an older point":
+                facts.pop("timeline", None)
+            else:
+                facts["timeline"] = None if how == "a hidden timeline" else 99
+
+        forge(shop, change)
+        shop.sql("INSERT INTO customers (email) VALUES ('z')")
+        planned = shop.run("pg_restore", check=True, state="staged", version=shop.version)
+        shop.restore("live")
+        told = by_kind(shop.run("pg_restore", check=True, state="complete"))["kept"]
+        carried = shop.ok("pg_carry_back", ledgers=LEDGERS)
+    finally:
+        shop.cluster.sql("GRANT " + HIDDEN.format("TO"))
+    known = how == "an older point"
+    assert told.get("public.payments", 0) == (0 if known else 1)
+    assert (paid in shop.payments(shop.name)) == (not known)
+    assert carried["compared"] == {shop.name: "rows written since" if known else "all rows"}
+    assert any("this server's own history" in note for note in planned["notes"]) == (not known)
 
 
 def test_what_cannot_be_counted_is_not_dropped(shop: Shop) -> None:
