@@ -135,6 +135,18 @@ def _visible(path: str) -> str:
     return path
 
 
+def share_command(store: str, group: str) -> str:
+    """The same as :func:`share_existing` for a shell: secrets of a component, and trees whose hashes know their modes, stay as they are."""
+    common = " -o ".join(f"-name '{name}'" for name in (*COMMON, *(f"*{ending}" for ending in COMMON_ENDINGS)))
+    read = " -o ".join(f"-name '{name}'" for name in READ)
+    return (
+        f"find {store} -type d -path '{store}/*/*/*/*' ! -path '{store}/*/.run/*' -prune"
+        f" -o -type d -exec chgrp {group} {{}} + -exec chmod 2770 {{}} +"
+        f" -o -type f -links 1 '(' {common} ')' -exec chgrp {group} {{}} + -exec chmod 660 {{}} +"
+        f" -o -type f -links 1 '(' {read} ')' -exec chgrp {group} {{}} + -exec chmod 640 {{}} +"
+    )
+
+
 def refusal(store: str, path: str, group: str | None) -> str:
     """What stands in the way of this user at ``path`` in the store, and what to do."""
     blocking = _visible(path)
@@ -152,12 +164,7 @@ def refusal(store: str, path: str, group: str | None) -> str:
     if group and shared_group(store) == group:
         return f"{said}The store is shared by the group {group}. Add {me} to it once, as root: usermod -aG {group} {me}"
     if group:
-        # trees keep their modes, which their hashes know; what PM2 holds of the environment stays with its user
-        return (
-            f"{said}The store was made before it was shared by the group {group}. Share it once, as root: "
-            f"find {store} -name tree -prune -o ! -name '*.definitions.json' -exec chgrp {group} {{}} + -exec chmod g+rwX {{}} + "
-            f"-type d -exec chmod g+s {{}} +"
-        )
+        return f"{said}The store was made before it was shared by the group {group}. Share it once, as root: {share_command(store, group)}"
     return (
         f"{said}Either let one user do everything on this host (ansible_become_user in the inventory), or share the store: "
         "set rollback_store_group to a group that has both users, and run the same command again."

@@ -115,7 +115,7 @@ def test_pm2_under_another_user(two: TwoUsers, user: str) -> None:
 
     two.share(user)  # the store is there already, root's alone: only root can change that, and the refusal says how
     refused = two.play("backup").refused("The store was made before it was shared", "Share it once, as root: find ")
-    command = re.search(r"as root: (find .*? -exec chmod g\+s {} \+)", refused.flat)
+    command = re.search(r"as root: (find .*? -exec chmod 640 {} \+)", refused.flat)
     assert command
     subprocess.run(["sh", "-c", command.group(1).replace("''", "'")], check=True)
     two.play("backup").ok()

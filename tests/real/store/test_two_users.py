@@ -194,8 +194,10 @@ def test_a_group_that_is_named_later_shares_what_is_there(store: str, by_hand: b
 
     acting_as(DEPLOY, lambda: open_run(Paths(store, SYSTEM), wanted())["run_id"], APP_GROUP)
     acting_as(DEPLOY, lambda: write_component(Paths(store, SYSTEM), "postgresql"), APP_GROUP)
-    secret = f"{store}/{SYSTEM}/.run/pm2.definitions.json"
-    acting_as(DEPLOY, lambda: write_json(secret, {"env": "secret"}), APP_GROUP)
+    secrets = (".run/pm2.definitions.json", ".run/pm2-start-1.json", "v1/postgresql/process.json", "v1/postgresql/1.dat")
+    for secret in secrets:
+        path = f"{store}/{SYSTEM}/{secret}"
+        acting_as(DEPLOY, lambda path=path: write_json(path, {"env": "secret"}), APP_GROUP)
     with pytest.raises(PermissionError) as denied:
         acting_as(APP, lambda: overview(paths(), None))
     said = acting_as(APP, lambda: refusal(store, denied.value.filename, APP_GROUP))
@@ -205,8 +207,12 @@ def test_a_group_that_is_named_later_shares_what_is_there(store: str, by_hand: b
         acting_as(DEPLOY, lambda: open_run(paths(), wanted())["run_id"], APP_GROUP)
     acting_as(APP, lambda: write_component(paths(), "pm2"))
     acting_as(DEPLOY, lambda: seal(paths()), APP_GROUP)
-    assert modes(store)[f"{SYSTEM}/.run/pm2.definitions.json"] == "600"
-    assert modes(store)[f"{SYSTEM}/v1/postgresql/tree/deep/file"] == "600"
+    found = modes(store)
+    for secret in (*secrets, "v1/postgresql/tree/deep/file"):
+        assert found[f"{SYSTEM}/{secret}"] == "600", secret
+    # what is shared, the same in both ways
+    assert (found[f"{SYSTEM}/v1"], found[f"{SYSTEM}/v1/postgresql"], found[f"{SYSTEM}/v1/postgresql/tree"]) == ("2770", "2770", "755")
+    assert (found[f"{SYSTEM}/.run/act.lock"], found[f"{SYSTEM}/v1/postgresql/manifest.json"]) == ("660", "640")
 
 
 def test_a_folder_that_nobody_but_root_can_make_is_named_with_the_command(store: str) -> None:
