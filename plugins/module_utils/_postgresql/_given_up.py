@@ -133,8 +133,7 @@ def _compare(live: t.Any, inside: t.Any, each: Database) -> dict[str, Own]:
             counted = _own_rows(live, inside, Ledger(schema, table), since, number, count)
             if counted.rows:
                 own[qualified(schema, table)] = counted
-        objects = "SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata"
-        blobs = len({row[0] for row in rows(inside, objects)} - {row[0] for row in rows(live, objects)})
+        blobs = _own_objects(live, inside)
         if blobs:
             own["large objects"] = Own(blobs)
     finally:
@@ -158,6 +157,17 @@ def _different(live: t.Any, inside: t.Any) -> dict[tuple[str, str], int]:
         for name, entry in there.items()
         if entry["rows"] and (here.get(name, {}).get("rows"), here.get(name, {}).get("hash")) != (entry["rows"], entry["hash"])
     }
+
+
+def _own_objects(live: t.Any, inside: t.Any) -> int:
+    """Large objects that the live database does not have, or has with another content."""
+    objects = "SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata"
+    there, here = ({row[0] for row in rows(connection, objects)} for connection in (inside, live))
+    both = there & here
+    if not both:
+        return len(there)
+    mine, theirs = (_manifest.large_object_hashes(connection, both) for connection in (inside, live))
+    return len(there - both) + sum(mine[oid] != theirs[oid] for oid in both)
 
 
 def _own_rows(live: t.Any, inside: t.Any, table: Ledger, since: Since | None, number: int, count: int) -> Own:

@@ -66,14 +66,20 @@ BATCH = 200
 # One large object may have 4 TB, one value of the server 1 GB: read in parts, each of which is hashed with its number. Their length is not
 # asked for beforehand, because pg_largeobject is closed to those who may read the objects themselves.
 LARGE_OBJECT_CHUNK = 16 << 20
-LARGE_OBJECTS = """
+LARGE_OBJECT_PARTS = """
 WITH RECURSIVE part(oid, n, length, digest) AS (
   SELECT m.oid, 0::bigint, octet_length(x.d), md5(x.d)
   FROM pg_largeobject_metadata m CROSS JOIN LATERAL (SELECT lo_get(m.oid, 0, %(chunk)s) AS d OFFSET 0) x
+  WHERE %(oids)s::oid[] IS NULL OR m.oid = ANY (%(oids)s::oid[])
   UNION ALL
   SELECT p.oid, p.n + 1, octet_length(x.d), md5(x.d)
   FROM part p CROSS JOIN LATERAL (SELECT lo_get(p.oid, (p.n + 1) * %(chunk)s, %(chunk)s) AS d OFFSET 0) x WHERE p.length = %(chunk)s)
-SELECT sum(length), sum(hashtextextended(oid::text || CASE WHEN n > 0 THEN '.' || n || '.' ELSE '' END || digest, 0)::numeric)::text FROM part"""
+"""
+LARGE_OBJECTS = (
+    LARGE_OBJECT_PARTS
+    + "SELECT sum(length), sum(hashtextextended(oid::text || CASE WHEN n > 0 THEN '.' || n || '.' ELSE '' END || digest, 0)::numeric)::text"
+    " FROM part"
+)
 
 
 def table_name(schema: str, table: str) -> str:
@@ -145,11 +151,17 @@ def read_large_objects(conn: t.Any, verify: str) -> dict[str, t.Any]:
     count = int(value(conn, "SELECT count(*) FROM pg_largeobject_metadata"))
     if not count or verify == "files":
         return {"count": count}
-    size, digest = rows(conn, LARGE_OBJECTS, {"chunk": LARGE_OBJECT_CHUNK})[0]
+    size, digest = rows(conn, LARGE_OBJECTS, {"chunk": LARGE_OBJECT_CHUNK, "oids": None})[0]
     found = {"count": count, "bytes": int(size or 0)}
     if verify == "full":
         found["hash"] = digest
     return found
+
+
+def large_object_hashes(conn: t.Any, oids: t.Iterable[int]) -> dict[int, str]:
+    """The content of some large objects, each as a hash."""
+    query = LARGE_OBJECT_PARTS + "SELECT oid::bigint, string_agg(digest, '.' ORDER BY n) FROM part GROUP BY 1"
+    return dict(rows(conn, query, {"chunk": LARGE_OBJECT_CHUNK, "oids": sorted(oids)}))
 
 
 def notes(conn: t.Any) -> list[str]:

@@ -84,6 +84,15 @@ def test_without_common_history_everything_is_compared(shop: Shop) -> None:
     assert first not in shop.payments(shop.name)
 
 
+def test_a_large_object_that_was_written_since_is_only_there(shop: Shop) -> None:
+    for oid in (4711, 4712):
+        shop.sql(f"SELECT lo_from_bytea({oid}, 'receipt')", shop.roles.owner)
+    shop.snapshot("second")
+    shop.sql("SELECT lo_put(4711, 0, 'receipt that the customer signed')", shop.roles.owner)
+    shop.restore("live", version="second")
+    assert by_kind(shop.run("pg_restore", check=True, state="complete")) == {"kept": {"large objects": 1}}
+
+
 HIDDEN = "EXECUTE ON FUNCTION pg_control_system() {} PUBLIC"
 
 
