@@ -93,6 +93,11 @@ def _push(work: Restore, found: t.Mapping[str, Database], name: str, incoming: D
         mine = _sequences.read(inside)
         planned = _sequences.plan(live, mine, work.options.sequence_margin, days)
         _sequences.apply(inside, planned)
+    unknown = _sequences.alone(live, mine)
+    if unknown:
+        work.report.notes.append(
+            f"{name}: no sequence goes on from {', '.join(unknown)}. If another one numbers the same rows, set it past them."
+        )
     values = {label: planned[label]["to"] if label in planned else each.value for label, each in mine.items()}
     _usage.remember(work, found, incoming, values, days)
     return planned

@@ -21,7 +21,7 @@ SHORTEST = 60.0  # seconds of use from which a day is reckoned
 
 
 class Sequence(t.NamedTuple):
-    """Where a sequence stands. ``value`` is the last number given out, or None when none was."""
+    """Where a sequence stands. ``value`` is the last number given out, or None when none was; ``owner`` the column that it belongs to."""
 
     value: int | None
     start: int
@@ -29,6 +29,7 @@ class Sequence(t.NamedTuple):
     low: int
     high: int
     cycles: bool
+    owner: str | None = None
 
 
 def read(connection: t.Any) -> dict[str, Sequence]:
@@ -36,7 +37,14 @@ def read(connection: t.Any) -> dict[str, Sequence]:
     listed = rows(
         connection,
         """
-        SELECT n.nspname, c.relname, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
+        SELECT n.nspname, c.relname, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
+               (SELECT pg_catalog.concat_ws('.', pg_catalog.quote_ident(tn.nspname), pg_catalog.quote_ident(tc.relname),
+                                            pg_catalog.quote_ident(a.attname))
+                  FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class tc ON tc.oid = d.refobjid
+                       JOIN pg_catalog.pg_namespace tn ON tn.oid = tc.relnamespace
+                       JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+                 WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
+                   AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') LIMIT 1)
           FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2
         """,
@@ -92,15 +100,36 @@ def a_day(live: Sequence, then: int | None, seconds: float) -> int:
     return int(used * DAY / seconds)
 
 
+def counterparts(old: t.Mapping[str, Sequence], new: t.Mapping[str, Sequence]) -> dict[str, list[str]]:
+    """By sequence of ``new`` those of ``old`` whose numbers it must not give out again: of its name, and of its column (renamed ones)."""
+    by_owner: dict[str, list[str]] = {}
+    for name, each in old.items():
+        if each.owner is not None:
+            by_owner.setdefault(each.owner, []).append(name)
+    return {
+        name: sorted({*([name] if name in old else []), *(by_owner.get(each.owner, []) if each.owner is not None else [])})
+        for name, each in sorted(new.items())
+    }
+
+
+def alone(old: t.Mapping[str, Sequence], new: t.Mapping[str, Sequence]) -> list[str]:
+    """Sequences of ``old`` that gave numbers out and that nothing in ``new`` goes on from."""
+    matched = {other for others in counterparts(old, new).values() for other in others}
+    return sorted(name for name, each in old.items() if each.value is not None and name not in matched)
+
+
 def plan(
     live: t.Mapping[str, Sequence], mine: t.Mapping[str, Sequence], margin: int, days: t.Mapping[str, int]
 ) -> dict[str, dict[str, t.Any]]:
-    """What to set: {sequence: {live, from, to}} for those in both databases. ``days`` are the numbers that a day uses of each."""
+    """What to set: {sequence: {live, from, to}} for those in both databases. ``days`` are the numbers that a day uses of each live one."""
     found: dict[str, dict[str, t.Any]] = {}
-    for name in sorted(set(live) & set(mine)):
-        wanted = target(live[name], mine[name], margin, days.get(name, 0))
-        if wanted is not None:
-            found[name] = {"live": live[name].value, "from": mine[name].value, "to": wanted}
+    for name, others in counterparts(live, mine).items():
+        standing = mine[name]
+        for other in others:
+            wanted = target(live[other], standing, margin, days.get(other, 0))
+            if wanted is not None:
+                found[name] = {"live": live[other].value, "from": mine[name].value, "to": wanted}
+                standing = standing._replace(value=wanted)
     return found
 
 
@@ -112,8 +141,8 @@ def apply(connection: t.Any, planned: t.Mapping[str, dict[str, t.Any]]) -> None:
 def behind(live: t.Mapping[str, Sequence], replaced: t.Mapping[str, Sequence]) -> list[str]:
     """Sequences of the live database that would give out a number which the replaced one has given out already."""
     found = []
-    for name in sorted(set(live) & set(replaced)):
-        now, old = live[name], replaced[name]
+    for name, other in ((name, other) for name, others in counterparts(replaced, live).items() for other in others):
+        now, old = live[name], replaced[other]
         if old.value is None or old.cycles or now.cycles or not now.low <= old.value <= now.high:
             continue
         upcoming = now.start if now.value is None else now.value

@@ -226,6 +226,21 @@ def test_an_undo_leaves_a_days_use_of_every_sequence_and_what_flips_moved_is_no_
         assert shop.restore("previous")["sequences"][shop.name]['"public"."payments_id_seq"']["to"] < 2_000_000
 
 
+def test_a_sequence_that_was_renamed_since_gives_no_number_out_twice(snapped: Shop) -> None:
+    shop = snapped
+    shop.sql("ALTER SEQUENCE customers_id_seq RENAME TO customer_ids", shop.roles.owner)
+    shop.sql("CREATE SEQUENCE tickets", shop.roles.owner)
+    shop.sql("SELECT nextval('tickets')", shop.roles.owner)
+    (last,) = shop.sql("INSERT INTO customers (email) VALUES ('new@example.com') RETURNING id")[0]
+    flipped = shop.restore("live")
+    assert flipped["sequences"][shop.name]['"public"."customers_id_seq"'] == {"live": last, "from": 50, "to": last + 10_000}
+    assert any('no sequence goes on from "public"."tickets"' in note for note in flipped["notes"]), flipped["notes"]
+    assert shop.sql("INSERT INTO customers (email) VALUES ('after@example.com') RETURNING id")[0][0] > last + 9_999
+    back = shop.restore("previous")
+    assert back["sequences"][shop.name]['"public"."customer_ids"']["live"] == last + 10_001
+    assert not [note for note in back["notes"] if "goes on from" in note]
+
+
 def test_two_points_and_undo_goes_back_one_flip_only(snapped: Shop) -> None:
     shop = snapped
     first = shop.oid()

@@ -52,6 +52,20 @@ def test_plan_takes_sequences_of_both() -> None:
     assert _sequences.plan({"a": seq(7)}, {"a": seq(3)}, 10_000, {"a": 50_000})["a"]["to"] == 50_007
 
 
+def test_a_renamed_sequence_is_known_by_its_column() -> None:
+    def of(value: int | None, owner: str | None) -> Sequence:
+        return seq(value)._replace(owner=owner)
+
+    live = {"b": of(700, "t.id"), "free": seq(9), "unused": seq(None)}
+    assert _sequences.plan(live, {"a": of(3, "t.id")}, 100, {"b": 200}) == {"a": {"live": 700, "from": 3, "to": 900}}
+    assert _sequences.alone(live, {"a": of(3, "t.id")}) == ["free"]
+    assert _sequences.behind({"a": of(3, "t.id")}, live)
+    # two that exchanged their names: past both
+    live = {"a": of(700, "u.id"), "b": of(50, "t.id")}
+    planned = _sequences.plan(live, {"a": of(3, "t.id"), "b": of(4, "u.id")}, 100, {})
+    assert {name: each["to"] for name, each in planned.items()} == {"a": 800, "b": 800}
+
+
 @pytest.mark.parametrize(
     ("now", "old", "late"),
     [
