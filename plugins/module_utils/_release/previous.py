@@ -11,12 +11,33 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._release.tree import compare, list_tree, release_of, stamp
 
+# What an application writes into its own tree while it runs (a log, a small database) is no deployment; programs and their parts are.
+PROGRAMS = (
+    ".js",
+    ".cjs",
+    ".mjs",
+    ".jsx",
+    ".ts",
+    ".tsx",
+    ".json",
+    ".node",
+    ".wasm",
+    ".sql",
+    ".html",
+    ".css",
+    ".ejs",
+    ".hbs",
+    ".pug",
+    ".sh",
+    ".py",
+)
+
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record, Releases
 
 
 def _differs(releases: Releases, record: Record, path: str) -> str | None:
-    """How the tree at ``path`` differs from the release that it was; what was only added since does not count."""
+    """How the programs in the tree at ``path`` differ from the release that it was; what was only added since does not count."""
     if stamp(path, releases.persistent) in (record.get("stamp"), record.get("left")):
         return None
     listing = list_tree(path, releases.persistent)
@@ -30,7 +51,8 @@ def _differs(releases: Releases, record: Record, path: str) -> str | None:
     if known is None or known.listing is None or known.release != record.get("release"):
         return f"release {release[:12]}"
     difference = compare(known.listing, listing)
-    return f"release {release[:12]} with {difference.sentence()}" if difference.missing or difference.changed else None
+    missing, changed = ([name for name in names if name.endswith(PROGRAMS)] for names in (difference.missing, difference.changed))
+    return f"release {release[:12]} with {difference._replace(missing=missing, changed=changed).sentence()}" if missing or changed else None
 
 
 def require_unchanged(releases: Releases, state: dict[str, t.Any], run_id: str | None) -> None:

@@ -338,10 +338,12 @@ def test_previous_does_not_undo_a_newer_deployment(app: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("run_id", [None, "r1"])
 def test_what_the_application_writes_does_not_stop_its_own_undo(app: pathlib.Path, run_id: str | None) -> None:
+    (app / "api.log").write_text("begun\n")  # part of the release, as where nobody said that it is persistent
     reach(app, "archived", "v1")
     deploy(app, "2.0.0")
     reach(app, "live", "v1")
     (app / "cache").write_text("x")
+    (app / "api.log").write_text("begun\nand written to\n")
     made = backend(app)
     state = made.releases.state()
     made.releases.remember(live={**state["live"], "run": "r1"})
