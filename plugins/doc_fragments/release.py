@@ -31,7 +31,8 @@ options:
   persistent:
     description:
       - Paths below O(app_dir) that belong to no release, such as uploads and secrets. Those that exist are never archived or replaced.
-      - With O(state=staged) each moves once into a shared folder beside the application, exchanged in one step with a symlink to it.
+      - With O(state=staged), and before every switch, each that is new moves once into a shared folder beside the application, exchanged
+        in one step with a symlink to it.
         The shared folder is C(<app_dir>.shared), or C(shared) beside the symlink C(current).
     type: list
     elements: str

@@ -35,7 +35,9 @@ options:
       - V(staged) means that the release of the point lies beside the live one, checked file by file.
       - V(live) means that the release of the point lies at O(app_dir). It stages first if needed.
       - V(previous) means that the release lies there which the last switch replaced, or which an unfinished switch was leaving.
+        It is refused where somebody has deployed or changed what is live since a finished switch, or replaced the kept release.
       - V(complete) means that the replaced release is removed. There is no way back to it then.
+        It is refused where something of O(persistent) lies in that tree alone.
     type: str
     choices: [archived, staged, live, previous, complete]
     required: true

@@ -48,9 +48,11 @@ options:
       - V(held) means that a responder answers every request with 503 and C(Retry-After), and no worker of the application is left.
       - V(live) means that the release of the point runs under the application's own name. It ends a hold, and stages first if needed.
       - V(previous) means that the release runs which the last switch replaced, or which an unfinished switch was leaving.
+        It is refused where somebody has deployed or changed what is live since a finished switch, or replaced the kept release.
       - V(started) means that the release on the disk runs. It ends a hold or a stop.
       - V(stopped) means that the application and its singletons are stopped, and nobody answers.
       - V(complete) means that the replaced release is removed. There is no way back to it then.
+        It is refused where something of O(persistent) lies in that tree alone.
     type: str
     choices: [archived, staged, held, live, previous, started, stopped, complete]
     required: true
