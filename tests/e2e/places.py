@@ -56,12 +56,13 @@ def _pm2_steps(state: str) -> list[str]:
     return [step for step in pm2.STEPS if state in PASSES.get(step, ())]
 
 
+START = "{{ rollback_postgresql_start_access }}"  # without a proxy that is read_write
 STEPS_OF: dict[str, t.Callable[[dict[str, t.Any]], t.Sequence[str]]] = {
     "pg_snapshot": lambda options: _snapshot.STEPS,
     "pg_restore": lambda options: _restore.STEPS[options["state"]],
     "pg_carry_back": lambda options: _carry_back.STEPS,
     "pg_access": lambda options: [
-        step for step in _access.STEPS if step == "alter" or (step == "forget") == (options["access"] == "read_write")
+        step for step in _access.STEPS if step == "alter" or (step == "forget") == (options["access"] in ("read_write", START))
     ],
     "pm2_rollback": lambda options: _pm2_steps(options["state"]),
 }
@@ -75,6 +76,7 @@ NOT_TAKEN: dict[tuple[str, str, str], str] = {
     ("", "pm2", "green"): "nothing runs beside the responder of a hold or a stopped app",
     ("rollback_full", _access.COMPONENT, "alter"): "opens what an emergency closed; recover",
     ("rollback_full", _access.COMPONENT, "forget"): "opens what an emergency closed; recover",
+    **{("undo", _access.COMPONENT, step): "opens or closes what an emergency had closed; test_kinds.py" for step in _access.STEPS},
 }
 
 

@@ -120,6 +120,35 @@ def test_emergency_with_a_version_that_does_not_exist_stops_all_the_same(deploye
     deployed.all_at(NEXT)
 
 
+@pytest.mark.parametrize("where", ["the point is damaged", "after the databases are open again"])
+@pytest.mark.full
+def test_a_rollback_that_fails_after_an_emergency_leaves_the_databases_closed(deployed: World, where: str) -> None:
+    (point,) = deployed.points()
+    fault = None
+    if where == "the point is damaged":
+        (data,) = deployed.store.glob(f"db1/demo/{point}/postgresql/*/toc.dat")
+        data.write_bytes(data.read_bytes()[:-3])
+    else:
+        fault = deployed.once("pm2", "start", "during", "fail")
+    played = deployed.play("rollback_emergency", version=point, fault=fault)
+    played.refused("It failed")
+    assert fault is None or not (deployed.folder / "fault").exists(), "the step was never reached"
+    assert closed(deployed)
+    deployed.play("recover").ok()
+    deployed.all_at(NEXT)
+
+
+@pytest.mark.full
+def test_databases_that_need_no_flip_are_opened_all_the_same(deployed: World) -> None:
+    (point,) = deployed.points()
+    deployed.play("rollback_full", version=point).ok()
+    deployed.play("rollback_emergency").ok()
+    deployed.play("rollback_database", version=point, accept_schema_change=True).ok()
+    assert not closed(deployed)
+    deployed.play("recover").ok()
+    deployed.all_at(GOOD)
+
+
 @pytest.mark.parametrize("part", ["application", pytest.param("database", marks=pytest.mark.full)])
 @pytest.mark.full
 def test_verify_is_green_and_red(deployed: World, part: str) -> None:

@@ -67,3 +67,22 @@ def test_every_way_in_leaves_bystanders_out_first_and_checks_the_command_before_
 def test_tags_are_refused_whatever_they_are() -> None:
     first = tasks("members.yml")[0]
     assert "ansible_run_tags" in first["ansible.builtin.assert"]["that"] and first["tags"] == ["always"]
+
+
+def roles_tasks(verb: str) -> list[dict[str, t.Any]]:
+    path = TASKS.parents[1] / "rollback_postgresql" / "tasks" / f"{verb}.yml"
+    return t.cast("list[dict[str, t.Any]]", yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_owed_rows_are_carried_before_anybody_is_let_in() -> None:
+    """Behind a proxy applications and receivers run already, and the databases open for readers first."""
+    carry, opening = roles_tasks("start")
+    assert "payops.rollback.pg_carry_back" in carry and "payops.rollback.pg_access" in opening
+    assert "access" not in str(carry["when"])
+
+
+@pytest.mark.parametrize("verb", ["prepare", "undo"])
+def test_what_an_emergency_closed_is_opened_when_its_databases_are_looked_after(verb: str) -> None:
+    """A point that is damaged, and a flip backwards that fails, leave it closed."""
+    modules = [key for task in roles_tasks(verb) for key in task if key.startswith("payops.rollback.")]
+    assert modules[0] == "payops.rollback.pg_restore" and set(modules[1:]) == {"payops.rollback.pg_access"}

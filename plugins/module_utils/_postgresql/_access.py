@@ -142,7 +142,9 @@ class Access:
             lingering = {each.name: self._sessions(each, access, todo[each.name]) for each in found}
         stale = [each for each in found if access == "read_write" and each.name in self.remembered]
         reached = {name: goal.access for name, goal in goals.items()}
-        actions = [f"open {each.name} to {_who(reached[each.name])}, which was open to {_who(each.access)}" for each in found if todo[each.name]]
+        actions = [
+            f"open {each.name} to {_who(reached[each.name])}, which was open to {_who(each.access)}" for each in found if todo[each.name]
+        ]
         actions += [f"end {len(pids)} session(s) of {name}" for name, pids in lingering.items() if pids]
         changed = bool(actions)
         foreign = [each.name for each in found if todo[each.name] and not each.mine]
