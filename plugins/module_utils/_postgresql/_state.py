@@ -336,11 +336,17 @@ def recover(connection: t.Any, paths: Paths, names: t.Sequence[str], acting: boo
     return said
 
 
+READ_ONLY = """
+SELECT pg_catalog.split_part(c, '=', 2) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c
+ WHERE s.setdatabase = %s AND s.setrole = 0 AND pg_catalog.split_part(c, '=', 1) = 'default_transaction_read_only'
+"""
+
+
 class Window:
     """Connect to a closed database of ours: open for the moment of the login, closed again at once, the session stays.
 
     Nobody but us knows that name, and the session is read only unless told otherwise. A production name that is closed everybody knows:
-    ``alone`` ends those who slipped in with us, as soon as we are in and again when we leave.
+    ``alone`` lets whoever slips in with us only read, and ends them as soon as we are in and again when we leave.
     """
 
     def __init__(
@@ -355,11 +361,13 @@ class Window:
 
     def __enter__(self) -> t.Any:
         name = self.database.name
-        command(self.connection, "ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+        setting = one(self.connection, READ_ONLY, (self.database.oid,)) if self.alone else None
+        self._let_in(True, "SET default_transaction_read_only = 'on'")
         try:
             self.inside = self.connect(name, default_transaction_read_only="on" if self.read_only else "off", lock_timeout="10s")
         finally:
-            command(self.connection, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+            back = "RESET default_transaction_read_only" if setting is None else "SET default_transaction_read_only = %s"
+            self._let_in(False, back, None if setting is None else (setting,))
             self._end_others()
         oid = one(self.inside, "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
         if oid != self.database.oid:
@@ -370,6 +378,14 @@ class Window:
     def __exit__(self, *exc_info: object) -> None:
         self.inside.close()
         self._end_others()
+
+    def _let_in(self, is_open: bool, setting: str, values: t.Any = None) -> None:
+        """One string is one transaction: nobody comes in between the two. Our own session says itself whether it writes."""
+        name, text = self.database.name, f"ALTER DATABASE {{}} ALLOW_CONNECTIONS {'true' if is_open else 'false'}"
+        if self.alone:
+            command(self.connection, f"ALTER DATABASE {{}} {setting}; {text}", name, name, values=values)
+        else:
+            command(self.connection, text, name)
 
     def _end_others(self) -> None:
         """Whoever was still logging in shows a moment later, so nobody must be there twice in a row."""

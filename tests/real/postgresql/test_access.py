@@ -223,6 +223,8 @@ def test_who_slips_into_a_closed_database_with_us_is_ended_at_once(cluster: Clus
     class Server:
         def connect(self, name: str, **unused: t.Any) -> t.Any:
             slipped.append(cluster.connect(name, **roles.app.login()))
+            with slipped[0].cursor() as cursor, pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+                cursor.execute("CREATE TABLE t (n int)")
             if fails == "login":
                 raise RollbackError("not let in")
             ours = cluster.connect(name)
@@ -236,17 +238,34 @@ def test_who_slips_into_a_closed_database_with_us_is_ended_at_once(cluster: Clus
             return False
         return True
 
+    if fails == "inside":
+        cluster.sql(f"ALTER DATABASE {ident(database)} SET default_transaction_read_only = off")
     cluster.sql(f"ALTER DATABASE {ident(database)} ALLOW_CONNECTIONS false")
+    settings = "SELECT datallowconn, setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = %s AND setrole = 0"
+    before = sorted(cluster.sql(settings, (database,)))
     expected = contextlib.nullcontext() if fails == "nowhere" else pytest.raises(RollbackError)
     with contextlib.closing(cluster.connect()) as conn:
         with expected, _stage.session_on(conn, t.cast("t.Any", Server()), database) as inside:
             assert not any(map(writes, slipped))
             assert writes(inside)
+            assert sorted(cluster.sql(settings, (database,))) == before
             if fails == "inside":
                 raise RollbackError("in between")
     assert slipped and not any(map(writes, slipped))
+    assert sorted(cluster.sql(settings, (database,))) == before
     for session in slipped:
         session.close()
+
+
+def test_owed_rows_are_carried_into_a_closed_database(shop: Shop) -> None:
+    shop.snapshot()
+    paid = shop.pay()
+    shop.restore("live")
+    shop.ok("pg_access", access="nobody")
+    before = as_it_is(shop)
+    shop.ok("pg_carry_back", ledgers=[{"table": "payments"}])
+    assert as_it_is(shop) == before
+    assert paid in shop.payments(shop.name)
 
 
 def test_no_session_stays_after_a_refused_check_of_a_closed_database(super_shop: Shop) -> None:
