@@ -75,13 +75,17 @@ class CarryBack:
             sources = self._sources(found)
             learnt["sources"] = {name: [each.database.name for each in chosen] for name, chosen in sources.items()}
         with self.run.step("carry") as learnt:
-            for name, ledgers in self.ledgers.items():
-                if not sources[name]:
-                    result["actions"].append(f"{name}: nothing was replaced, so there is nothing to carry back")
-                for source in sources[name]:
-                    self._database(result, name, source, ledgers)
+            for name, chosen in sources.items():
+                ledgers = self.ledgers.get(name, [])
+                due = [source for source in chosen if not self._settled(source)]
+                if ledgers and not due:
+                    why = "its rows were carried back already" if chosen else "nothing was replaced, so there is nothing to carry back"
+                    result["actions"].append(f"{name}: {why}")
+                for source in due:
+                    if ledgers:
+                        self._database(result, name, source, ledgers)
+                    self._settle(source)
             learnt.update(carried=result["carried"], left=result["left"])
-            self._settle([source for chosen in sources.values() for source in chosen])
         total = sum(result["carried"].values())
         result["changed"] = total > 0
         rest = sum(sum(each.values()) for each in result["left"].values())
@@ -101,11 +105,14 @@ class CarryBack:
         there = [name for name in self.names if name in found or name in self.ledgers]
         return {name: _pending.sources(found, name, runs, broken, self.source) for name in there}
 
-    def _settle(self, sources: t.Sequence[Source]) -> None:
+    def _settled(self, source: Source) -> bool:
+        """A run carried this one's rows. What the application deleted since must not come back; on its own the module does what it is asked for."""
+        return self.run.run_id is not None and bool(source.database.marker.get("carried_by"))
+
+    def _settle(self, source: Source) -> None:
         """Nothing is owed any more; the marker says so to whoever comes after a crash."""
-        for each in sources:
-            if self.run.acting and self.run.run_id is not None and not each.database.marker.get("carried_by"):
-                _stage.set_marker(self.conn, each.database.name, {**each.database.marker, "carried_by": self.run.run_id})
+        if self.run.acting and self.run.run_id is not None:
+            _stage.set_marker(self.conn, source.database.name, {**source.database.marker, "carried_by": self.run.run_id})
 
     def _database(self, result: dict[str, t.Any], name: str, source: Source, ledgers: t.Sequence[Ledger]) -> None:
         marker, kept = source.database.marker, source.database.name

@@ -147,3 +147,26 @@ def test_complete_does_not_drop_what_is_owed(shop: Shop) -> None:
     begin(shop, "c2", "complete")
     assert shop.restore("complete", run_id="c2")["changed"]
     assert paid in shop.payments(shop.name)
+
+
+def test_what_was_carried_once_is_not_carried_again(shop: Shop) -> None:
+    """The application may have deleted a carried row since: it must not come back with a later rollback."""
+    paid = shop.pay(10)
+    shop.sql("INSERT INTO idempotency_keys VALUES ('expires', %s, '{}')", values=(paid,))
+    roll_back(shop, "r1", carry=False)
+    emergency(shop)
+    begin(shop, "c1", "recover")
+    first = shop.ok("pg_carry_back", ledgers=LEDGERS, run_id="c1")
+    assert first["carried"][f"{shop.name}.public.payments"] == 1
+    again = shop.ok("pg_carry_back", ledgers=LEDGERS, run_id="c1")
+    assert not again["changed"] and again["actions"] == [f"{shop.name}: its rows were carried back already"]
+    end(shop, "c1", "done")
+
+    shop.sql("DELETE FROM idempotency_keys WHERE key = 'expires'")
+    shop.sql("DELETE FROM payments WHERE id = %s", values=(paid,))
+    shop.snapshot("later")
+    new = shop.pay(99)
+    told = roll_back(shop, "r2", "later")
+    assert told["carried"]["carried"] == {f"{shop.name}.public.payments": 1, f"{shop.name}.public.idempotency_keys": 0}
+    assert told["carried"]["left_in"] == told["flip"]["kept"]
+    assert new in shop.payments(shop.name) and paid not in shop.payments(shop.name)
