@@ -13,7 +13,8 @@ options:
     description:
       - Tables that only ever grow and whose rows are money, messages to be sent, or keys that protect them.
         M(payops.rollback.pg_carry_back) carries their rows back, in the order of their foreign keys, in one transaction for each database.
-      - Given to M(payops.rollback.pg_snapshot) and to M(payops.rollback.pg_restore), a ledger that could not be carried back (no such table, no key)
+      - Given to M(payops.rollback.pg_snapshot) and to M(payops.rollback.pg_restore), a ledger that could not be carried back (no such table, no key,
+        a key that is not unique, tables that inherit from it)
         is refused there, long before anybody waits for it, and the plan says what will happen to its rows.
     type: list
     elements: dict
@@ -30,7 +31,7 @@ options:
         type: str
         required: true
       key:
-        description: The columns by which a row is recognised. The primary key if not given.
+        description: The columns by which a row is recognised, which must have a unique index. The primary key if not given.
         type: list
         elements: str
         default: []

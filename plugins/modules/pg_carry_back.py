@@ -87,13 +87,20 @@ carried:
 left:
   description:
     - What was not carried, by C(database.schema.table). C(changed) rows have another content in the kept database, C(deleted) are no longer there,
-      C(conflicting) were written on both sides, have no key, or were refused by a constraint.
+      C(conflicting) were written on both sides, have no key, were refused by a constraint, do not fit into the live columns, or may be a live row
+      under another key (a row of the live table that the kept one no longer has, where a column of the key was updated).
   returned: success
   type: dict
 left_in:
   description:
     - The name of the kept database that still holds all of it, by production name. Several, with a comma between them, where an interrupted
       run had replaced one, too.
+  returned: success
+  type: dict
+columns_lost:
+  description:
+    - Columns that the live table does not have, by C(database.schema.table), with the number of carried rows that have a value there.
+      The value is only in the kept database.
   returned: success
   type: dict
 examples:

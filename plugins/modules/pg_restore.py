@@ -305,6 +305,10 @@ databases:
       description: For tables with newer rows, how many (RV(ignore:newer)), how many of them will be carried back (RV(ignore:carried)) and how many
         stay in the kept database (RV(ignore:stays)), each as a number or a range such as V(3-5), and whether it is a ledger.
       type: dict
+    ledger_differences:
+      description: Columns of ledgers that the point does not have or has with another type, in sentences. They are part of the plan.
+      type: list
+      elements: str
     to_carry:
       description: Whether there is something to carry back, although the database may be at the version.
       type: bool

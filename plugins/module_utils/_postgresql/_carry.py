@@ -9,7 +9,8 @@ as fast as ``count(*)``, and only candidates are transferred), else all rows are
 
 * *new*: its key is not in the live table. It is inserted, unless another constraint refuses it: then it is *conflicting*
 * *changed*: the live row of that key is as the point had it. It is left
-* *conflicting*: the live row of that key was written after the flip and differs. It is left
+* *conflicting*: the live row of that key was written after the flip and differs, the live columns cannot hold it unchanged, or it may be a row
+  that the live table has under another key, which the replaced one no longer has. It is left, so that nothing is ever there twice
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import one, quoted, rows
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _insert
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._insert import Candidates, do, halve
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import (
+    Column,
+    Ledger,
+    described,
+    heirs,
+    in_order,
+    primary_key,
+    unique,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import one, rows
 
 try:
     import psycopg2
@@ -30,24 +42,11 @@ except ImportError:  # the module says so through missing_required_lib
 HALF_THE_XIDS = 1 << 31
 SPOOL = 64 << 20
 MOST_EXAMPLES = 20
+BATCH = 500
 TEXT_SETTINGS = (
     "DateStyle = 'ISO, YMD'", "TimeZone = 'UTC'", "IntervalStyle = 'postgres'", "extra_float_digits = 3", "bytea_output = 'hex'",
     "lc_monetary = 'C'", "xmloption = 'content'", "row_security = off",
 )  # fmt: skip
-
-
-class Ledger(t.NamedTuple):
-    schema: str
-    table: str
-    key: tuple[str, ...] = ()  # empty: the primary key
-
-    @property
-    def label(self) -> str:
-        return f"{self.schema}.{self.table}"
-
-    @property
-    def identifier(self) -> t.Any:
-        return sql.Identifier(self.schema, self.table)
 
 
 class Since(t.NamedTuple):
@@ -64,6 +63,7 @@ class Told(t.NamedTuple):
     left: dict[str, int]
     examples: list[str]
     ms: float
+    lost: dict[str, int]  # rows carried with a value in a column that the live table does not have
 
 
 def usable(connection: t.Any, since: Since | None) -> Since | None:
@@ -109,64 +109,6 @@ def rows_since(connection: t.Any, tables: t.Iterable[tuple[str, str]], since: Si
     return found
 
 
-# -- what a ledger is -------------------------------------------------------------------------------------------------
-
-
-def columns(connection: t.Any, ledger: Ledger) -> list[str]:
-    """Columns that can be copied: not dropped, not generated."""
-    found = rows(
-        connection,
-        """
-        SELECT a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-         ORDER BY a.attnum
-        """,
-        (ledger.schema, ledger.table),
-    )
-    return [row[0] for row in found]
-
-
-def primary_key(connection: t.Any, ledger: Ledger) -> list[str]:
-    found = rows(
-        connection,
-        """
-        SELECT a.attname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
-          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-         WHERE n.nspname = %s AND c.relname = %s AND i.indisprimary ORDER BY k.place
-        """,
-        (ledger.schema, ledger.table),
-    )
-    return [row[0] for row in found]
-
-
-def in_order(connection: t.Any, ledgers: t.Sequence[Ledger]) -> tuple[list[Ledger], bool]:
-    """Ledgers with those that others refer to first, and whether some refer to each other in a circle."""
-    by_label = {ledger.label: ledger for ledger in ledgers}
-    refers: dict[str, set[str]] = {label: set() for label in by_label}
-    query = """
-        SELECT DISTINCT n.nspname || '.' || c.relname, fn.nspname || '.' || fc.relname
-          FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_catalog.pg_class fc ON fc.oid = k.confrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
-         WHERE k.contype = 'f' AND k.conrelid <> k.confrelid
-    """
-    for child, parent in rows(connection, query):
-        if child in by_label and parent in by_label:
-            refers[child].add(parent)
-    ordered: list[Ledger] = []
-    circle = False
-    while refers:
-        free = sorted(label for label, parents in refers.items() if not parents & set(refers))
-        if not free:
-            circle, free = True, [min(refers)]
-        for label in free:
-            ordered.append(by_label[label])
-            del refers[label]
-    return ordered, circle
-
-
 # -- one database -----------------------------------------------------------------------------------------------------
 
 
@@ -188,16 +130,15 @@ class Carrier:
             for setting in TEXT_SETTINGS + (() if self.fire_triggers else ("search_path = pg_catalog",)):
                 rows(connection, f"SET {setting}")
         shapes = {ledger: self._shape(ledger) for ledger in ledgers}
-        ordered, circle = in_order(self.live, ledgers)
+        ordered, circle, itself = in_order(self.live, ledgers)
         rows(self.live, "SET lock_timeout = '10s'")
         rows(self.source, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         rows(self.live, "BEGIN")
         try:
-            if not circle:
-                rows(self.live, "SET CONSTRAINTS ALL IMMEDIATE")
-            told = {}
-            for number, ledger in enumerate(ordered):
-                told[ledger.label] = self._one(number, ledger, *shapes[ledger])
+            sorted_out = [self._sort_out(number, ledger, *shapes[ledger]) for number, ledger in enumerate(ordered)]
+            if self.acting:
+                _insert.insert(self.live, sorted_out, self.fire_triggers, circle, itself)
+            told = {each.ledger.label: self._told(each) for each in sorted_out}
             rows(self.live, "COMMIT" if self.acting else "ROLLBACK")
         except psycopg2.Error as exc:
             if not self.live.closed:
@@ -210,41 +151,40 @@ class Carrier:
                 rows(self.source, "ROLLBACK")
         return told
 
-    def _shape(self, ledger: Ledger) -> tuple[list[str], list[str]]:
-        """Columns in both databases, and the key. Refuses what cannot be carried."""
-        here, there = columns(self.live, ledger), columns(self.source, ledger)
-        for side, found in (("live", here), ("replaced", there)):
+    def _shape(self, ledger: Ledger) -> tuple[dict[str, Column], dict[str, Column], list[str]]:
+        """Columns here and there, and the key. Refuses what cannot be carried."""
+        here, there = described(self.live, ledger), described(self.source, ledger)
+        for side, connection, found in (("live", self.live, here), ("replaced", self.source, there)):
             if not found:
                 raise RollbackError(f"The ledger {ledger.label} is no table of the {side} database. Correct the ledgers, or leave it out.")
-        both = [column for column in here if column in there]
+            inherits = heirs(connection, ledger)
+            if inherits:
+                raise RollbackError(
+                    f"The ledger {ledger.label} of the {side} database has {', '.join(inherits)} inherit from it. Leave it out."
+                )
         key = list(ledger.key) or primary_key(self.live, ledger)
         if not key:
             raise RollbackError(f"The ledger {ledger.label} has no primary key. Declare its key, so that a row can be recognised.")
-        missing = [column for column in key if column not in both]
+        missing = [column for column in key if column not in here or column not in there]
         if missing:
             raise RollbackError(f"The ledger {ledger.label} lacks the key column(s) {', '.join(missing)} in one of the databases.")
-        return both, key
+        if not unique(self.live, ledger, key):
+            raise RollbackError(
+                f"The key {', '.join(key)} of the ledger {ledger.label} is not unique. Declare columns that have a unique index."
+            )
+        return here, there, key
 
-    def _one(self, number: int, ledger: Ledger, names: list[str], key: list[str]) -> Told:
+    def _sort_out(self, number: int, ledger: Ledger, here: dict[str, Column], there: dict[str, Column], key: list[str]) -> Candidates:
+        """Fetch the candidates and decide what becomes of each."""
         begun = time.monotonic()
-        parts = {
-            "table": ledger.identifier,
-            "heap": sql.Identifier("pg_temp", f"payops_carry_{number}"),
-            "names": sql.SQL(", ").join(sql.Identifier(name) for name in names),
-            "heap_names": sql.SQL(", ").join(sql.Identifier("h", name) for name in names),
-            "same_key": sql.SQL(" AND ").join(sql.SQL("l.{0} = h.{0}").format(sql.Identifier(name)) for name in key),
-            "no_key": sql.SQL(" OR ").join(sql.SQL("h.{} IS NULL").format(sql.Identifier(name)) for name in key),
-            "mine": sql.SQL(", ").join(sql.Identifier("h", name) for name in names),
-            "theirs": sql.SQL(", ").join(sql.Identifier("l", name) for name in names),
-            "fresh": newer(self.live_since, "l") if self.live_since else sql.SQL("false"),
-            "key_text": sql.SQL(" || ', ' || ").join(sql.SQL("h.{}::text").format(sql.Identifier(name)) for name in key),
-        }
+        names = [column for column in here if column in there]
+        each = Candidates(self.live, number, ledger, names, key, [column for column in there if column not in here])
+        parts = each.parts
+        parts["fresh"] = newer(self.live_since, "l") if self.live_since else sql.SQL("false")
         if self.acting:
-            self._do("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE", parts)
-        self._do("CREATE TEMPORARY TABLE {heap} ON COMMIT DROP AS SELECT {names} FROM {table} WITH NO DATA", parts)
-        self._do("ALTER TABLE {heap} ADD payops_n bigint GENERATED ALWAYS AS IDENTITY, ADD payops_is text", parts)
-        total = self._fetch(ledger, parts)
-        self._do(
+            each.do("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+        total = self._fetch(each, here, there)
+        each.do(
             """
             UPDATE {heap} h SET payops_is = CASE
               WHEN {no_key} THEN 'unkeyed'
@@ -252,109 +192,131 @@ class Carrier:
               WHEN EXISTS (SELECT FROM {table} l WHERE {same_key} AND ROW({theirs})::text = ROW({mine})::text) THEN 'same'
               WHEN EXISTS (SELECT FROM {table} l WHERE {same_key} AND {fresh}) THEN 'conflicting'
               ELSE 'changed' END
-            """,
-            parts,
+            """
         )
-        kinds = dict(self._do("SELECT payops_is, count(*) FROM {heap} GROUP BY 1", parts))
-        deleted = self._deleted(parts, total)
-        examples = [
-            f"{ledger.label} {key_text}: the live row was written after the flip and differs"
-            for (key_text,) in self._do("SELECT {key_text} FROM {heap} h WHERE payops_is = 'conflicting' ORDER BY payops_n LIMIT 20", parts)
-        ]
-        carried, refused = kinds.get("new", 0), 0
-        if self.acting and carried:
-            carried = self._insert(ledger, parts, examples)
-            refused = kinds["new"] - carried
-            self._sequences(ledger, names)
-        left = {"new": 0, "changed": kinds.get("changed", 0), "deleted": deleted,
-                "conflicting": kinds.get("conflicting", 0) + kinds.get("unkeyed", 0) + refused}  # fmt: skip
-        return Told(carried, left, examples[:MOST_EXAMPLES], round((time.monotonic() - begun) * 1000, 1))
+        each.deleted = self._deleted(each, total)
+        each.say(each.marked("conflicting"), "the live row was written after the flip and differs")
+        self._moved(each, here)
+        each.ms = (time.monotonic() - begun) * 1000
+        return each
 
-    def _do(self, text: str, parts: dict[str, t.Any], values: t.Any = None) -> list[tuple[t.Any, ...]]:
-        return rows(self.live, sql.SQL(text).format(**parts), values)
-
-    def _fetch(self, ledger: Ledger, parts: dict[str, t.Any]) -> int:
-        """Copy the candidates into the temporary table. Returns how many rows the source has in all."""
+    def _fetch(self, each: Candidates, here: dict[str, Column], there: dict[str, Column]) -> int:
+        """Copy the candidates, first as text: one that the live columns cannot hold is left alone. Returns how many rows the source has."""
         where = newer(self.since, "r") if self.since else sql.SQL("true")
-        select = sql.SQL("COPY (SELECT {names} FROM {table} AS r WHERE {where}) TO STDOUT").format(where=where, **parts)
+        select = sql.SQL("COPY (SELECT {all_names} FROM {table} AS r WHERE {where}) TO STDOUT").format(where=where, **each.parts)
         with tempfile.SpooledTemporaryFile(max_size=SPOOL) as spool, self.source.cursor() as out, self.live.cursor() as into:
             out.copy_expert(select, spool)
             spool.seek(0)
-            into.copy_expert(sql.SQL("COPY {heap} ({names}) FROM STDIN").format(**parts), spool)
-        self._do("ANALYZE {heap}", parts)
-        return int(one(self.source, sql.SQL("SELECT count(*) FROM {}").format(ledger.identifier)))
-
-    def _deleted(self, parts: dict[str, t.Any], total: int) -> int:
-        """Rows that the point had and the replaced database no longer has: counted, not fetched."""
-        old = int(self._do("SELECT count(*) FROM {table} l WHERE NOT {fresh}", parts)[0][0])
-        unmatched = int(
-            self._do("SELECT count(*) FROM {heap} h WHERE NOT EXISTS (SELECT FROM {table} l WHERE {same_key} AND NOT {fresh})", parts)[0][0]
+            into.copy_expert(sql.SQL("COPY {text} ({all_names}) FROM STDIN").format(**each.parts), spool)
+        each.do("ANALYZE {text}")
+        casts = [sql.SQL("h.{}::{}").format(sql.Identifier(name), sql.SQL(here[name].bare)) for name in each.names]
+        last = int(each.do("SELECT coalesce(max(payops_n), 0) FROM {text}")[0][0])
+        # without a length, which the assignment checks: a cast to a length would cut silently
+        refused = halve(
+            self.live,
+            "INSERT INTO {heap} ({names}, payops_n) SELECT {casts}, h.payops_n FROM {text} h WHERE h.payops_n BETWEEN {first} AND {last}",
+            {**each.parts, "casts": sql.SQL(", ").join(casts)},
+            range(1, last + 1),
         )
+        each.unfit += len(refused)
+        for number, why in refused.items():
+            each.say([number], why)
+        doubtful = [name for name in each.names if here[name].type != there[name].type or not (here[name].plain or here[name].labels)]
+        if doubtful:
+            intact = sql.SQL(" AND ").join(_intact(name, there[name]) for name in doubtful)
+            query = "DELETE FROM {heap} v USING {text} h WHERE h.payops_n = v.payops_n AND NOT ({intact}) RETURNING h.payops_n"
+            altered = sorted(row[0] for row in do(self.live, query, {**each.parts, "intact": intact}))
+            each.unfit += len(altered)
+            each.say(altered, f"the live table would not hold it unchanged; its type differs in {', '.join(doubtful)}")
+        each.do("ANALYZE {heap}")
+        return int(one(self.source, sql.SQL("SELECT count(*) FROM {}").format(each.ledger.identifier)))
+
+    def _deleted(self, each: Candidates, total: int) -> int:
+        """Rows that the point had and the replaced database no longer has: counted, not fetched."""
+        old = int(each.do("SELECT count(*) FROM {table} l WHERE NOT {fresh}")[0][0])
+        unmatched = int(
+            each.do("SELECT count(*) FROM {heap} h WHERE NOT EXISTS (SELECT FROM {table} l WHERE {same_key} AND NOT {fresh})")[0][0]
+        )
+        if each.unfit:
+            query = "SELECT count(*) FROM {text} h WHERE NOT EXISTS (SELECT FROM {heap} v WHERE v.payops_n = h.payops_n)"
+            unmatched += int(each.do(query + " AND NOT EXISTS (SELECT FROM {table} l WHERE {same_text} AND NOT {fresh})")[0][0])
         return max(0, old - (total - unmatched))
 
-    def _insert(self, ledger: Ledger, parts: dict[str, t.Any], examples: list[str]) -> int:
-        """Insert what is new. Where a constraint refuses, halve until the refused rows are found; those are left."""
-        triggers = [] if self.fire_triggers else self._triggers(ledger)
-        for name, unused in triggers:
-            rows(self.live, sql.SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(ledger.identifier, sql.Identifier(name)))
-        numbers = [row[0] for row in self._do("SELECT payops_n FROM {heap} WHERE payops_is = 'new' ORDER BY 1", parts)]
-        waiting = [(0, len(numbers))]
-        carried = 0
-        while waiting:
-            first, last = waiting.pop()
-            rows(self.live, "SAVEPOINT payops")
-            try:
-                self._do(
-                    "INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {heap_names} FROM {heap} h"
-                    " WHERE payops_is = 'new' AND payops_n BETWEEN %s AND %s ORDER BY payops_n",
-                    parts,
-                    (numbers[first], numbers[last - 1]),
-                )
-                carried += last - first
-                rows(self.live, "RELEASE SAVEPOINT payops")
-            except psycopg2.Error as exc:
-                if self.live.closed:
-                    raise
-                rows(self.live, "ROLLBACK TO SAVEPOINT payops")
-                if last - first > 1:
-                    middle = (first + last) // 2
-                    waiting += [(middle, last), (first, middle)]
-                    continue
-                key_text = self._do("SELECT {key_text} FROM {heap} h WHERE payops_n = %s", parts, (numbers[first],))[0][0]
-                examples.append(f"{ledger.label} {key_text}: {exc.diag.message_primary} ({exc.diag.message_detail or exc.pgcode})")
-        modes = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
-        for name, mode in triggers:
-            restore = sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(ledger.identifier, sql.SQL(modes[mode]), sql.Identifier(name))
-            rows(self.live, restore)
-        return carried
+    def _moved(self, each: Candidates, here: dict[str, Column]) -> None:
+        """Mark new rows that may be old ones under another key, so that no payment is there twice.
 
-    def _triggers(self, ledger: Ledger) -> list[tuple[str, str]]:
-        """User triggers that would fire, with the mode to restore. Foreign keys are internal triggers and stay on."""
-        query = """
-            SELECT t.tgname, t.tgenabled::text FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE n.nspname = %s AND c.relname = %s AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+        Where a column of the key was updated, the live table has the row under the old key, which the replaced one no longer has. Both have the
+        same number where a sequence gives one; else the same value in a column of the key in which all live rows differ, or, if there is none,
+        in all columns of the key but one. Another unique column needs no care: its constraint refuses the second one.
         """
-        return [(row[0], row[1]) for row in rows(self.live, query, (ledger.schema, ledger.table))]
-
-    def _sequences(self, ledger: Ledger, names: t.Sequence[str]) -> None:
-        """Identity and serial sequences past the highest number carried, never back."""
-        query = """
-            SELECT a.attname, sn.nspname, s.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
-              JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
-              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
-             WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-               AND n.nspname = %s AND c.relname = %s
-        """
-        for column, schema, sequence in rows(self.live, query, (ledger.schema, ledger.table)):
-            if column not in names:
-                continue
-            rows(
-                self.live,
-                sql.SQL(
-                    "SELECT pg_catalog.setval(%s::regclass, m.top, true) FROM (SELECT max({})::bigint AS top FROM {}) m, {} s"
-                    " WHERE m.top > s.last_value AND m.top > 0"
-                ).format(sql.Identifier(column), ledger.identifier, sql.Identifier(schema, sequence)),
-                (quoted(schema, sequence),),
+        numbered = [name for name in each.names if here[name].numbered]
+        if numbered == each.key or (not numbered and len(each.key) == 1) or not each.marked("new", 1):
+            return
+        telling = numbered
+        if not numbered:
+            held = {name: self._held(each, name) for name in each.key}
+            if not any(held.values()):
+                return  # no new row shares anything with a live one
+            telling = [name for name in each.key if held[name] < 2 and self._all_differ(each, name)]
+        shared = [[name] for name in telling] or [[other for other in each.key if other != name] for name in each.key]
+        alike = [sql.SQL(" AND ").join(sql.SQL("l.{0} = h.{0}").format(sql.Identifier(name)) for name in group) for group in shared]
+        # what the application wrote since the flip under a part of the key says nothing
+        old = sql.SQL("true") if telling else sql.SQL("NOT {fresh}").format(**each.parts)
+        near: set[tuple[t.Any, ...]] = set()
+        for same in alike:
+            query = "SELECT {key_of_l} FROM {table} l WHERE {old} AND EXISTS (SELECT FROM {heap} h WHERE h.payops_is = 'new' AND {same})"
+            near.update(do(self.live, query, {**each.parts, "old": old, "same": same}))
+        gone = sorted(near - self._still_there(each, sorted(near)))
+        if not gone:
+            return
+        each.do("CREATE TEMPORARY TABLE {gone} ON COMMIT DROP AS SELECT {key_names} FROM {table} WITH NO DATA")
+        for start in range(0, len(gone), BATCH):
+            do(self.live, "INSERT INTO {gone} VALUES {listed}", {**each.parts, "listed": _listed(gone[start : start + BATCH])})
+        for same in alike:
+            query = (
+                "UPDATE {heap} h SET payops_is = 'moved' FROM {table} l JOIN {gone} g ON {gone_key} WHERE h.payops_is = 'new' AND {same}"
             )
+            do(self.live, query, {**each.parts, "same": same})
+        each.say(each.marked("moved"), "it may be a live row under another key, one that the replaced database no longer has")
+
+    def _held(self, each: Candidates, name: str) -> int:
+        """How many live rows, at most, have a value of this column that a new row has, too."""
+        query = "SELECT l.{name} FROM {table} l WHERE l.{name} IN (SELECT h.{name} FROM {heap} h WHERE h.payops_is = 'new')"
+        query = "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM (" + query + ") x GROUP BY x.{name}) y"
+        return int(do(self.live, query, {**each.parts, "name": sql.Identifier(name)})[0][0])
+
+    def _all_differ(self, each: Candidates, name: str) -> bool:
+        query = "SELECT 1 FROM {table} l GROUP BY l.{name} HAVING count(*) > 1 LIMIT 1"
+        return not do(self.live, query, {**each.parts, "name": sql.Identifier(name)})
+
+    def _still_there(self, each: Candidates, keys: t.Sequence[tuple[t.Any, ...]]) -> set[tuple[t.Any, ...]]:
+        found: set[tuple[t.Any, ...]] = set()
+        for start in range(0, len(keys), BATCH):
+            query = "SELECT {key_of_l} FROM {table} l WHERE ({key_names}) IN ({listed})"
+            found.update(do(self.source, query, {**each.parts, "listed": _listed(keys[start : start + BATCH])}))
+        return found
+
+    def _told(self, each: Candidates) -> Told:
+        kinds = dict(each.do("SELECT payops_is, count(*) FROM {heap} GROUP BY 1"))
+        lost = {}
+        for name in each.lost:
+            query = "SELECT count(h.{name}) FROM {text} h JOIN {heap} v USING (payops_n) WHERE v.payops_is = 'new'"
+            lost[name] = int(do(self.live, query, {**each.parts, "name": sql.Identifier(name)})[0][0])
+        left = {"new": 0, "changed": kinds.get("changed", 0), "deleted": each.deleted,
+                "conflicting": sum(kinds.get(kind, 0) for kind in ("conflicting", "unkeyed", "moved", "refused")) + each.unfit}  # fmt: skip
+        return Told(
+            kinds.get("new", 0), left, each.examples[:MOST_EXAMPLES], round(each.ms, 1), {name: many for name, many in lost.items() if many}
+        )
+
+
+def _intact(name: str, source: Column) -> t.Any:
+    """SQL that is true where the text ``h`` became the value ``v`` without a change: back in the source's type it reads the same."""
+    value = sql.SQL("pg_catalog.format('%s', v.{})").format(sql.Identifier(name))
+    back = sql.SQL("pg_catalog.format('%s', {}::{})").format(value, sql.SQL(source.type)) if source.plain else value
+    return sql.SQL("CASE WHEN pg_catalog.num_nonnulls(v.{0}) = 0 THEN h.{0} IS NULL ELSE {1} = h.{0} END").format(
+        sql.Identifier(name), back
+    )
+
+
+def _listed(keys: t.Iterable[tuple[t.Any, ...]]) -> t.Any:
+    return sql.SQL(", ").join(sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, key))) for key in keys)

@@ -11,7 +11,8 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._lock import list_runs
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _pending, _stage, _state
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Carrier, Ledger, Since, Told
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Carrier, Since, Told
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._pending import Source
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
@@ -68,7 +69,8 @@ class CarryBack:
 
     def carried(self) -> dict[str, t.Any]:
         result: dict[str, t.Any] = {
-            "changed": False, "carried": {}, "left": {}, "left_in": {}, "examples": [], "milliseconds": {}, "compared": {}, "actions": [],
+            "changed": False, "carried": {}, "left": {}, "left_in": {}, "examples": [], "columns_lost": {}, "milliseconds": {},
+            "compared": {}, "actions": [],
         }  # fmt: skip
         with self.run.step("find") as learnt:
             found = _state.databases(self.conn)
@@ -93,6 +95,9 @@ class CarryBack:
         result["msg"] = (
             f"{verb} {total} row(s) into the live database(s); {rest} difference(s) are left in {sorted(result['left_in'].values()) or 'none'}."
         )
+        if result["columns_lost"]:
+            columns = sorted(f"{label}.{column}" for label, lost in result["columns_lost"].items() for column in lost)
+            result["msg"] += f" The live database has no column for the values of {', '.join(columns)}; they are only there."
         return result
 
     def _sources(self, found: t.Mapping[str, Database]) -> dict[str, list[Source]]:
@@ -139,3 +144,7 @@ class CarryBack:
         result["milliseconds"][label] = round(result["milliseconds"].get(label, 0) + told.ms, 1)
         if told.carried:
             result["actions"].append(f"{label}: {told.carried} row(s) carried back")
+        lost = result["columns_lost"].setdefault(label, {}) if told.lost else {}
+        for column, number in told.lost.items():
+            lost[column] = lost.get(column, 0) + number
+            result["actions"].append(f"{label}: {number} of them have a value in {column}, a column that the live table does not have")

@@ -14,9 +14,10 @@ from __future__ import annotations
 import tempfile
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _carry, _manifest, _pending, _stage, _state
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Ledger, Since
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _carry, _ledger, _manifest, _pending, _stage, _state
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Since
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window, one, rows
 
 try:
@@ -171,10 +172,10 @@ def _own_objects(live: t.Any, inside: t.Any) -> int:
 
 
 def _own_rows(live: t.Any, inside: t.Any, table: Ledger, since: Since | None, number: int, count: int) -> Own:
-    there, here = _carry.columns(inside, table), _carry.columns(live, table)
+    there, here = _ledger.columns(inside, table), _ledger.columns(live, table)
     if not set(there) <= set(here):
         return Own(count)  # the live database has no place for them, or for a part of each
-    key = [column for column in _carry.primary_key(live, table) if column in there]
+    key = [column for column in _ledger.primary_key(live, table) if column in there]
     if not key:
         since = None  # the same content may be there several times: only all of them can be compared
     if (

@@ -15,10 +15,23 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _stage
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Ledger, columns, primary_key
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Since, newer, usable
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry_back import parse_ledgers
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import fixed_settings, qualified
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import (
+    Ledger,
+    columns,
+    described,
+    heirs,
+    primary_key,
+    unique,
+)
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, rows
+
+try:
+    from psycopg2 import sql
+except ImportError:  # the module says so through missing_required_lib
+    sql = None  # type: ignore[assignment]
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._restore import Restore
@@ -27,6 +40,10 @@ Catalogue = t.Mapping[str, t.Mapping[str, t.Mapping[str, t.Any]]]
 Problem = t.Tuple[str, str]  # what is found, what to do
 CORRECT = "Correct rollback_postgresql_ledgers, or leave it out: then its newer rows stay in the kept database."
 LATER = "Choose a later point, or leave it out of rollback_postgresql_ledgers: then its newer rows stay in the kept database."
+HEIRS = (
+    "Rows of those would be inserted into it itself. Leave it out, or declare the tables that have the rows, if nothing inherits from them."
+)
+UNIQUE = "Declare columns that have a unique index: by any others two rows could be taken for one."
 KEYS = "Declare its key in rollback_postgresql_ledgers, so that a row can be recognised."
 
 
@@ -62,13 +79,19 @@ def in_database(connection: t.Any, name: str, ledger: Ledger) -> tuple[list[str]
         return here, [(f"The ledger {ledger.label} of the live database {name} lacks the key column(s) {', '.join(missing)}.", CORRECT)]
     if not ledger.key and not primary_key(connection, ledger):
         return here, [(f"The ledger {ledger.label} of the live database {name} has no primary key.", KEYS)]
+    if ledger.key and not unique(connection, ledger, ledger.key):
+        return here, [(f"The key {', '.join(ledger.key)} of the ledger {ledger.label} of the live database {name} is not unique.", UNIQUE)]
+    inherit = heirs(connection, ledger)
+    if inherit:
+        return here, [(f"From the ledger {ledger.label} of the live database {name} inherit {', '.join(inherit)}.", HEIRS)]
     return here, []
 
 
 def in_point(catalogue: Catalogue, name: str, ledger: Ledger, live: t.Sequence[str] | None) -> list[Problem]:
     """What is wrong with a ledger in the database that the point will make. ``live`` are its columns now, None if there is no database."""
     point = f"in the point of {name}"
-    if (catalogue.get("relation", {}).get(table_of(ledger)) or {}).get("kind") not in ("table", "partitioned table"):
+    kind = (catalogue.get("relation", {}).get(table_of(ledger)) or {}).get("kind")
+    if kind not in ("table", "partitioned table"):
         return [(f"The ledger {ledger.label} is no table {point}.", LATER if live else CORRECT)]
     key = list(ledger.key) or point_key(catalogue, ledger)
     if not key:
@@ -82,6 +105,11 @@ def in_point(catalogue: Catalogue, name: str, ledger: Ledger, live: t.Sequence[s
     gone = [column for column in key if live and column not in live]
     if gone:
         return [(f"The ledger {ledger.label} lacks the key column(s) {', '.join(gone)} of the point in the live database {name}.", KEYS)]
+    if ledger.key and set(key) not in point_unique(catalogue, ledger):
+        return [(f"The key {', '.join(key)} of the ledger {ledger.label} is not unique {point}.", UNIQUE)]
+    inherit = [table for table, entry in catalogue.get("relation", {}).items() if table_of(ledger) in (entry.get("parents") or [])]
+    if inherit and kind == "table":
+        return [(f"From the ledger {ledger.label} inherit {', '.join(sorted(inherit))} {point}.", HEIRS)]
     return []
 
 
@@ -97,6 +125,51 @@ def point_key(catalogue: Catalogue, ledger: Ledger) -> list[str]:
     return []
 
 
+def point_unique(catalogue: Catalogue, ledger: Ledger) -> list[set[str]]:
+    """Sets of columns of which the recorded indexes allow each value only once: no expressions, no conditions."""
+    found = [set(point_key(catalogue, ledger))]
+    for entry in catalogue.get("index", {}).values():
+        text = str(entry.get("definition") or "")
+        if entry.get("table") == table_of(ledger) and entry.get("valid", True) and text.startswith("CREATE UNIQUE INDEX "):
+            match = re.search(r" USING btree \(((?:\"(?:[^\"]|\"\")*\"|[^\"()])*)\)(?!.* WHERE )", text)
+            names = re.findall(r"(?:^|, )(?:\"((?:[^\"]|\"\")*)\"|([^\",\s]+))", match.group(1)) if match else []
+            found.append({quoted.replace('""', '"') or plain for quoted, plain in names})
+    return found
+
+
+def differences(connection: t.Any, catalogue: Catalogue, name: str, ledger: Ledger, since: Since | None) -> list[str]:
+    """Sentences on columns of which newer rows may have values that the point's table cannot hold."""
+    said, lost, other = [], [], []
+    known, types = catalogue.get("column", {}), catalogue.get("type", {})
+    with fixed_settings(connection):
+        here = described(connection, ledger)
+    for column, now in here.items():
+        then = known.get(qualified(ledger.schema, ledger.table, column))
+        if then is None or then.get("generated"):
+            lost.append(column)
+        elif then.get("type") != now.type or (now.labels and (types.get(now.type) or {}).get("labels") != now.labels):
+            other.append(f"{column} ({now.type}{'' if then.get('type') == now.type else ', in the point ' + str(then.get('type'))})")
+    if other:
+        said.append(
+            f"{name}: the ledger {ledger.label} differs from the point in the type of {', '.join(other)}; a row that the point's table "
+            "cannot hold unchanged stays in the kept database."
+        )
+    since = usable(connection, since)
+    counts = sql.SQL(", ").join(sql.SQL("count(r.{})").format(sql.Identifier(column)) for column in lost)
+    if lost:
+        query = sql.SQL("SELECT {} FROM {} AS r WHERE {}").format(
+            counts, ledger.identifier, newer(since, "r") if since else sql.SQL("true")
+        )
+        values = [f"{column} ({number} row(s))" for column, number in zip(lost, rows(connection, query)[0]) if number]
+        if values:
+            which = "newer rows" if since else "rows"
+            said.append(
+                f"{name}: the ledger {ledger.label} has no such column in the point, but {which} have a value in {', '.join(values)}; "
+                "carried rows lose it, it is only in the kept database."
+            )
+    return said
+
+
 def check(work: Restore, found: t.Mapping[str, Database], names: t.Iterable[str]) -> None:
     """Each ledger that could not be carried back becomes a blocker."""
     for name in names:
@@ -107,6 +180,15 @@ def check(work: Restore, found: t.Mapping[str, Database], names: t.Iterable[str]
         if name in found:
             with _stage.session_on(work.conn, work.server, name) as inside:
                 live = {ledger: in_database(inside, name, ledger) for ledger in ledgers}
+                moment, exact = work.since(found, name)
+                since = Since(moment, exact) if moment else None
+                if work.manifests[name].get("known", True):
+                    work.result["databases"][name]["ledger_differences"] = [
+                        text
+                        for ledger in ledgers
+                        if live[ledger][0]
+                        for text in differences(inside, work.manifests[name]["catalogue"], name, ledger, since)
+                    ]
         for ledger in ledgers:
             here, problems = live.get(ledger, (None, []))
             if work.manifests[name].get("known", True):  # what a plain SQL dump makes is seen when it was loaded
@@ -171,19 +253,19 @@ def span(numbers: tuple[int, int | None]) -> str:
     return str(least) if least == most else f"{least}-{most}"
 
 
-def is_ledger(work: Restore, name: str, table: str) -> bool:
-    """Whether the rows of a table are a ledger's: it is declared, or it is a partition of one that is."""
+def ledger_of(work: Restore, name: str, table: str) -> str | None:
+    """The ledger that the rows of a table are in: itself if it is declared, or one that it is a partition of."""
     ledgers = {table_of(ledger) for ledger in work.ledgers.get(name, [])}
     relations = work.manifests[name]["catalogue"].get("relation", {})
     waiting, seen = [table], set()
     while waiting:
         each = waiting.pop()
         if each in ledgers:
-            return True
+            return each
         if each not in seen:
             seen.add(each)
             waiting += (relations.get(each) or {}).get("parents") or []
-    return False
+    return None
 
 
 def plan(work: Restore, name: str) -> list[str]:
@@ -192,18 +274,24 @@ def plan(work: Restore, name: str) -> list[str]:
     counted, gone = not told.get("rows_since_is_estimate"), told["rows_gone"]
     planned: dict[str, dict[str, t.Any]] = {}
     said = []
+    lost: dict[str | None, int] = {}  # of a whole ledger: an update may move a row to another partition
+    for table, number in gone.items():
+        owner = ledger_of(work, name, table)
+        lost[owner] = lost.get(owner, 0) + number
     for table in sorted({*told["rows_since"], *told.get("rows_waiting", {})}):
         number, waiting = told["rows_since"].get(table, 0), told.get("rows_waiting", {}).get(table, 0)
-        ledger = is_ledger(work, name, table)
-        seen = foresee(number, gone.get(table, 0), ledger, counted)
+        owner = ledger_of(work, name, table)
+        ledger = owner is not None
+        seen = foresee(number, lost.get(owner, 0), ledger, counted)
         if waiting > number:  # in another database than the live one, where nobody counted what the point lost
             seen = foresee(waiting, waiting, ledger, True)
         planned[table] = {"newer": max(number, waiting), "carried": span(seen.carried), "stays": span(seen.stays), "ledger": ledger}
         if number:
             said.append(f"{name}: {table} has {number} row(s) newer than the point; {_happens(seen, ledger)}.")
     told["rows_planned"] = planned
+    said += told.get("ledger_differences", [])
     for child, parent in _refers(work, name):
-        if told["rows_since"].get(table_of(child)) and told["rows_since"].get(parent) and not is_ledger(work, name, parent):
+        if told["rows_since"].get(table_of(child)) and told["rows_since"].get(parent) and ledger_of(work, name, parent) is None:
             said.append(
                 f"{name}: the ledger {child.label} refers to {parent}, which is no ledger and has newer rows: what refers to one of those stays "
                 "in the kept database. Declare it as a ledger, too, if it only grows."

@@ -21,6 +21,9 @@ WRONG = {
     "in another schema": ({"table": "payments", "schema": "shop"}, "shop.payments is no table of the live database"),
     "without a key": ({"table": "audit"}, "public.audit of the live database"),
     "with a key that is none": ({"table": "audit", "key": ["number"]}, "lacks the key column(s) number"),
+    "with a key that is not unique": ({"table": "audit", "key": ["what"]}, "The key what of the ledger public.audit of the live"),
+    "with a key that is unique only where": ({"table": "book", "key": ["page"]}, "The key page of the ledger public.book of the live"),
+    "that others inherit from": ({"table": "book"}, "From the ledger public.book of the live database"),
     "a view": ({"table": "seen", "key": ["id"]}, "public.seen is no table of the live database"),
 }
 
@@ -29,6 +32,10 @@ WRONG = {
 def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
     shop = Shop(cluster, roles, database, tmp_path, roles.operator).fill()
     shop.sql("CREATE VIEW seen AS SELECT id FROM payments", roles.owner)
+    shop.sql(
+        "CREATE TABLE book (id int PRIMARY KEY, page int); CREATE UNIQUE INDEX ON book (page) WHERE page > 5; CREATE TABLE book_1 () INHERITS (book)",
+        roles.owner,
+    )
     shop.snapshot()
     return shop
 
@@ -67,6 +74,29 @@ def test_keys_that_the_point_does_not_have_are_refused(shop: Shop) -> None:
     assert "public.audit has no primary key in the point" in refused["msg"]
     refused = shop.refused("pg_restore", state="staged", version=shop.version, ledgers=[{"table": "audit", "key": ["no"]}])
     assert "lacks the key column(s) no in the point" in refused["msg"]
+
+
+def test_keys_and_heirs_that_only_the_point_has_are_refused(shop: Shop) -> None:
+    shop.sql("CREATE UNIQUE INDEX ON audit (at, what); DROP TABLE book_1", shop.roles.owner)
+    for ledger, text in (
+        (
+            {"table": "audit", "key": ["what", "at"]},
+            f"The key what, at of the ledger public.audit is not unique in the point of {shop.name}.",
+        ),
+        ({"table": "book"}, f"From the ledger public.book inherit public.book_1 in the point of {shop.name}."),
+    ):
+        refused = shop.refused("pg_restore", state="staged", version=shop.version, ledgers=[ledger])
+        assert [each["what"] for each in refused["blockers"]] == [text]
+    shop.snapshot("later")
+    assert shop.restore("staged", version="later", ledgers=[{"table": "audit", "key": ["what", "at"]}, {"table": "book"}])["changed"]
+
+
+def test_carrying_back_refuses_them_too(shop: Shop) -> None:
+    shop.restore("live")
+    before = shop.count("book")
+    assert "is not unique" in shop.refused("pg_carry_back", ledgers=[{"table": "payments", "key": ["customer_id"]}])["msg"]
+    assert "has public.book_1 inherit from it" in shop.refused("pg_carry_back", ledgers=[{"table": "book"}])["msg"]
+    assert shop.count("book") == before
 
 
 def test_a_right_ledger_passes_and_the_plan_tells_what_will_happen(shop: Shop) -> None:

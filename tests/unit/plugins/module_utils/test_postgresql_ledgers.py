@@ -10,7 +10,7 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _estimate, _ledgers, _usage
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Ledger
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,22 @@ def test_only_what_is_surely_new_is_promised(newer: int, gone: int, ledger: bool
 def test_the_recorded_key_is_read(definition: str, key: list[str]) -> None:
     catalogue = {"constraint": {"public.p.p_pkey": {"definition": definition}, "public.pp.x": {"definition": "PRIMARY KEY (other)"}}}
     assert _ledgers.point_key(catalogue, Ledger("public", "p")) == key
+
+
+@pytest.mark.parametrize(
+    ("definition", "columns"),
+    [
+        ("CREATE UNIQUE INDEX x ON public.p USING btree (a)", [{"a"}]),
+        ('CREATE UNIQUE INDEX "x WHERE " ON public.p USING btree (a DESC, "the ""b""", c COLLATE "C") INCLUDE (d) NULLS NOT DISTINCT',
+         [{"a", 'the "b"', "c"}]),
+        ("CREATE UNIQUE INDEX x ON public.p USING btree (a) WHERE (b > 0)", []),
+        ("CREATE UNIQUE INDEX x ON public.p USING btree (lower(a))", []),
+        ("CREATE INDEX x ON public.p USING btree (a)", []),
+    ],
+)  # fmt: skip
+def test_recorded_unique_indexes_are_read(definition: str, columns: list[set[str]]) -> None:
+    catalogue = {"index": {"public.x": {"table": "public.p", "definition": definition, "valid": True}}}
+    assert [found for found in _ledgers.point_unique(catalogue, Ledger("public", "p")) if found - {""}] == columns
 
 
 @pytest.mark.parametrize(
