@@ -271,7 +271,8 @@ def rows_since(conn: t.Any, snapshot: str, tables: dict[str, dict[str, t.Any]] |
 
     ``{"public.payments": {"written": 7, "gone": 0, "rows": 10}}``: ``written`` are inserted or updated rows that exist now, ``gone`` is how
     many of the recorded rows (``tables`` of the manifest) are no more or were updated. Only xmin is read, so it costs about
-    as much as counting. Rows of subtransactions that were open at the snapshot count as older; compare keys where that matters.
+    as much as counting. By their numbers, rows of subtransactions that were open at the snapshot look older: more such rows than were recorded
+    are newer all the same. Only where as many of the old ones are gone they are not seen; compare keys where that matters.
     """
     found = {}
     with one_snapshot(conn), fixed_settings(conn):
@@ -298,6 +299,7 @@ def rows_since(conn: t.Any, snapshot: str, tables: dict[str, dict[str, t.Any]] |
             count, new = (int(number) for number in rows(conn, sql, [snapshot])[0])
             recorded = (tables or {}).get(name, {}).get("rows")
             gone = max(0, recorded - (count - new)) if recorded is not None else 0
+            new = max(new, count - recorded) if recorded is not None else new
             if new or gone:
                 found[name] = {"written": new, "gone": gone, "rows": count}
     return found

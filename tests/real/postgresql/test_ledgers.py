@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 import typing as t
 
+import psycopg2
 import pytest
 
 from tests.lab.postgres import Cluster
@@ -128,6 +129,24 @@ def test_a_ledger_that_refers_to_new_rows_of_another_table_is_told(shop: Shop) -
     shop.sql("INSERT INTO payments (customer_id, amount) SELECT max(id), 5 FROM customers")
     planned = shop.run("pg_restore", check=True, state="live", version=shop.version, ledgers=LEDGERS)
     assert "the ledger public.payments refers to public.customers, which is no ledger and has newer rows" in "\n".join(planned["plan"])
+
+
+def test_the_plan_counts_rows_of_a_savepoint_that_was_open_at_the_point(shop: Shop) -> None:
+    """The number of its transaction is in no snapshot, so these rows look older than the point."""
+    login = shop.roles.app.login()
+    app = psycopg2.connect(dbname=shop.name, host=shop.cluster.host, port=shop.cluster.port, **login)
+    pay = "INSERT INTO payments (customer_id, amount) VALUES (1, 5)"
+    with app.cursor() as cursor:
+        cursor.execute(f"{pay}; SAVEPOINT one")
+        cursor.execute(pay)
+        shop.pay()
+        shop.snapshot("later")
+        cursor.execute("RELEASE one; COMMIT")
+    app.close()
+    planned = shop.run("pg_restore", check=True, state="live", version="later", ledgers=LEDGERS)
+    assert planned["databases"][shop.name]["rows_planned"]["public.payments"]["carried"] == "2"
+    shop.restore("live", version="later", ledgers=LEDGERS)
+    assert shop.ok("pg_carry_back", ledgers=LEDGERS)["carried"][f"{shop.name}.public.payments"] == 2
 
 
 def test_partitions_of_a_ledger_are_the_ledger(shop: Shop) -> None:
