@@ -194,6 +194,7 @@ class Carrier:
               ELSE 'changed' END
             """
         )
+        each.do("ANALYZE {heap}")  # what is new is asked for often
         each.deleted = self._deleted(each, total)
         each.say(each.marked("conflicting"), "the live row was written after the flip and differs")
         self._moved(each, here)

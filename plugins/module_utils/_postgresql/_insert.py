@@ -19,8 +19,8 @@ except ImportError:  # the module says so through missing_required_lib
     psycopg2 = sql = None  # type: ignore[assignment]
 
 MOST_NAMED = 20
-# Of these classes no row is at fault: the connection, a deadlock, rights or the statement, a full disk, a lock, an end that somebody asked for.
-NO_ROWS_FAULT = ("08", "25", "40", "42", "53", "55", "57", "58", "F0", "XX")
+# Of these no row is at fault: the connection, a deadlock, rights, a full disk, a lock, an end that somebody asked for.
+NO_ROWS_FAULT = ("08", "25", "40", "42501", "53", "55", "57", "58", "F0", "XX")
 MODES = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "D": "DISABLE"}
 
 
@@ -99,7 +99,7 @@ def halve(live: t.Any, text: str, parts: dict[str, t.Any], numbers: t.Sequence[i
         try:  # one message to the server, not three
             do(live, f"SAVEPOINT payops; {text}; RELEASE SAVEPOINT payops", {**parts, **span})
         except psycopg2.Error as exc:
-            if live.closed or (exc.pgcode or "08")[:2] in NO_ROWS_FAULT:
+            if live.closed or (exc.pgcode or "08").startswith(NO_ROWS_FAULT):
                 raise
             rows(live, "ROLLBACK TO SAVEPOINT payops; RELEASE SAVEPOINT payops")
             if last - first > 1:
@@ -116,8 +116,6 @@ def insert(live: t.Any, candidates: t.Sequence[Candidates], fire_triggers: bool,
     Where they refer to each other in a circle, foreign keys that may wait are checked at the end; if that fails, each at once. Where rows may
     refer to others of the same table or circle, refused ones are tried again until nothing changes.
     """
-    for each in candidates:
-        each.do("ANALYZE {heap}")
     triggers = [] if fire_triggers else [trigger for each in candidates for trigger in _triggers(live, each.ledger)]
     for statement, _unused in triggers:
         rows(live, statement)
