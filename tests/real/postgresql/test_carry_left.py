@@ -130,7 +130,7 @@ def test_a_row_that_the_live_columns_cannot_hold_is_left_and_the_others_are_carr
     made, migrated, value = CHANGED[what]
     make(shop, made)
     shop.sql(migrated, shop.roles.owner)
-    ids = [shop.pay() for _ in range(5)]
+    ids = [shop.pay() for unused in range(5)]
     shop.sql("UPDATE payments SET x = %s WHERE id = ANY (%s)", values=(value, [ids[2], 1]))
     assert "the ledger public.payments differs from the point in the type of x (" in plan(shop, PAYMENTS)
     shop.restore("live")
@@ -143,7 +143,7 @@ def test_a_row_that_the_live_columns_cannot_hold_is_left_and_the_others_are_carr
 def test_values_of_columns_that_are_not_live_are_counted(shop: Shop) -> None:
     shop.snapshot()
     shop.sql("ALTER TABLE payments ADD fee numeric, ADD unused numeric", shop.roles.owner)
-    ids = [shop.pay() for _ in range(3)]
+    ids = [shop.pay() for unused in range(3)]
     shop.sql("UPDATE payments SET fee = 3 WHERE id = ANY (%s)", values=([*ids[1:], 7],))
     assert "has no such column in the point, but newer rows have a value in fee (3 row(s));" in plan(shop, PAYMENTS)
     shop.restore("live")

@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _flip, _manifest, _plain, _state, _swap
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _flip, _manifest, _plain_run, _state, _swap
 from tests.lab import ports
 from tests.lab.modules import result_of
 from tests.lab.postgres import Cluster, ident
@@ -248,4 +248,4 @@ def test_numbers_after_a_carried_row_are_new(shop: Shop) -> None:
 
 def test_a_superusers_session_runs_no_plain_dump(cluster: Cluster) -> None:
     with contextlib.closing(cluster.connect()) as conn, pytest.raises(RollbackError, match="is a superuser's. It was not run"):
-        _plain.require_ordinary(conn)
+        _plain_run.require_ordinary(conn)

@@ -58,7 +58,7 @@ def stands(shop: Shop, oid: int, payments: set[int]) -> None:
 def test_no_state_closes_or_drops_it(back: Shop, state: str) -> None:
     back.pay()
     oid, payments = back.oid(), back.payments(back.name)
-    for _ in range(2):  # the first takes the marker off, the second finds none
+    for unused in range(2):  # the first takes the marker off, the second finds none
         back.run("pg_restore", state=state, **({"version": back.version} if state == "staged" else {}))
         stands(back, oid, payments)
 
