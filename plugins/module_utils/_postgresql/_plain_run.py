@@ -16,7 +16,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _connection
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._plain import META, Lexer, Looked, inspect, mapped
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._stage import NO_ROOM
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._stage import DISK_FULL, NO_ROOM
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import command, one, read_marker, rows, write_marker
 
 try:
@@ -27,8 +27,6 @@ except ImportError:  # the module says so through missing_required_lib
 
 if t.TYPE_CHECKING:
     from ansible_collections.payops.rollback.plugins.module_utils._postgresql._blockers import Report
-
-DISK_FULL = "53100"
 
 
 def recover(connection: t.Any, report: Report, superuser: bool, names: t.Collection[str], acting: bool) -> list[str]:

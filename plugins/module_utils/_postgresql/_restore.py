@@ -382,7 +382,7 @@ class Restore:
                     self.actions.append(f"restored and compared {names[name]}")
         except BaseException as exc:
             self._drop_staged(names)
-            if getattr(exc, "pgcode", None) == _plain_run.DISK_FULL:
+            if getattr(exc, "pgcode", None) == _stage.DISK_FULL:
                 what = _connection.plain(exc)
                 raise RollbackError(
                     f"The server has no room for {', '.join(names.values())}: {what}. The live database was not touched.{_stage.NO_ROOM}"

@@ -40,6 +40,7 @@ LIST_SETTINGS = (
     "search_path", "temp_tablespaces", "session_preload_libraries", "shared_preload_libraries", "local_preload_libraries",
     "unix_socket_directories",
 )  # fmt: skip
+DISK_FULL = "53100"
 NO_ROOM = " Make room on the server's disk (state=complete drops what earlier runs kept), then run the same command again."
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 

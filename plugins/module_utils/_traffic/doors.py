@@ -116,7 +116,7 @@ class Doors(abc.ABC):
         return check_probes([probe])[0]
 
     def prove(self, wanted: t.Mapping[str, int]) -> None:
-        """The proxy's file says it, each frontend says it over HTTP, and a closed one does answer 503 with Retry-After."""
+        """After a write: the proxy's file says it, each frontend says it over HTTP, and a closed one does answer 503 with Retry-After."""
         found = self.shares()
         wrong = [f"{name} has share {found.get(name)}" for name, share in wanted.items() if found.get(name) != share]
         for frontend in self.frontends:
@@ -132,7 +132,7 @@ class Doors(abc.ABC):
                 wrong.append(f"{frontend.name} at {frontend.url}: {exc}")
         if wrong:
             expected = ", ".join(f"{name} {words_of(share)}" for name, share in wanted.items())
-            raise RollbackError(f"{self.proxy} does not do what it was told: {'; '.join(wrong)}. Expected: {expected}.")
+            raise RollbackError(f"{self.proxy} does not do what it was told: {'; '.join(wrong)}. Expected: {expected}.", changed=True)
 
 
 def share_in(text: str | None, path: str) -> int:

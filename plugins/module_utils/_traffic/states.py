@@ -263,10 +263,7 @@ class Traffic(abc.ABC, t.Generic[S]):
             self.write_state(hold={"since": now(), "deadline": deadline, "run": self.run.run_id})
         self._write_doors(moves, shares, receivers if syncs else None)
         with self.run.step("verify", share=dict(wanted)):
-            try:
-                self.doors.prove(wanted)
-            except RollbackError as exc:
-                raise RollbackError(str(exc), **{"changed": True, **exc.details}) from exc
+            self.doors.prove(wanted)
         self._forget(names=self._as_before(wanted))
 
     def _as_before(self, shares: t.Mapping[str, int]) -> list[str]:
