@@ -19,7 +19,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, sha256_bytes
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue_sql as queries
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import dicts, rows, value
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import own_comment
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._names import own_comment
 
 Catalogue = dict[str, dict[str, dict[str, t.Any]]]
 

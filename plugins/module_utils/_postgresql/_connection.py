@@ -11,22 +11,19 @@
         value(conn, "SELECT count(*) FROM pg_class")
         cli([programs.pg_dump, "-Fd", *server.program_args("shop")], env=server.program_env())
 
-The password reaches programs through a passfile that lives in memory (``memfd``) and dies with this
-process, even with SIGKILL; where the system has no memfd it is a 0600 file, removed on exit.
-It is never in argv and never in the environment.
+How the password reaches programs is in :mod:`_client_files`.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import traceback
 import typing as t
 from contextlib import contextmanager
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_bytes
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._client_files import ClientFiles
 
 PSYCOPG2_ERROR: str | None = None
 try:
@@ -136,9 +133,7 @@ class Server:
         self.application_name = f"payops.rollback/{sha256_bytes((run_id or f'alone-{os.getpid()}').encode('utf-8'))[:8]}"
         self.maintenance: str = params.get("login_db") or "postgres"
         self._tmpdir = tmpdir
-        self._folder: str | None = None
-        self._fds: list[int] = []
-        self._files: dict[str, str] | None = None
+        self._files: ClientFiles | None = None
         self._open: list[t.Any] = []
         self._facts: dict[str, t.Any] | None = None
         self._version = 0  # server_version_num as the first login told it
@@ -161,13 +156,9 @@ class Server:
             except psycopg2.Error:
                 continue
         self._open = []
-        for fd in self._fds:
-            os.close(fd)
-        self._fds = []
-        self._files = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._files is not None:
+            self._files.close()
+            self._files = None
 
     @property
     def where(self) -> str:
@@ -384,51 +375,14 @@ class Server:
     def program_env(self) -> dict[str, str]:
         """Environment for client programs: server, user, TLS, passfile, unlimited timeouts. Holds no secret itself."""
         if self._files is None:
-            self._files = self._write_files()
+            passfile = (self.params.get("connect_params") or {}).get("passfile")
+            self._files = ClientFiles(self._tmpdir, self.parameters(), self.params.get("login_password"), passfile)
         return {
-            **self._files,
-            "PGSERVICE": "payops_rollback",
+            **self._files.environment,
             "PGAPPNAME": self.application_name,
             "PGCLIENTENCODING": "UTF8",
             "PGOPTIONS": self._options(self.server_version_num),
         }
-
-    def _write_files(self) -> dict[str, str]:
-        lines = ["[payops_rollback]"]
-        lines += [f"{name}={given}" for name, given in self.parameters().items() if name not in ("options", "passfile")]
-        files = {"PGSERVICEFILE": self._secret_file("pg_service.conf", "\n".join(lines) + "\n")}
-        password = self.params.get("login_password")
-        passfile = (self.params.get("connect_params") or {}).get("passfile")
-        if password:
-            escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-            files["PGPASSFILE"] = self._secret_file("pgpass", f"*:*:*:*:{escaped}\n")
-        elif passfile:
-            files["PGPASSFILE"] = passfile
-        return files
-
-    def _secret_file(self, name: str, text: str) -> str:
-        data = text.encode("utf-8")
-        if hasattr(os, "memfd_create"):
-            try:
-                fd = os.memfd_create(name, os.MFD_CLOEXEC)
-                os.write(fd, data)
-                os.fchmod(fd, 0o600)
-                path = f"/proc/{os.getpid()}/fd/{fd}"
-                with open(path, "rb") as handle:
-                    readable = handle.read() == data
-                if readable:
-                    self._fds.append(fd)
-                    return path
-                os.close(fd)
-            except OSError:
-                pass
-        if self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="payops-rollback-", dir=self._tmpdir)
-        path = os.path.join(self._folder, name)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as handle:
-            handle.write(data)
-        return path
 
 
 DIRECT = "Snapshots and renames need one server process per session: use the direct port or a session pooler (Supabase: 5432, not 6543)."

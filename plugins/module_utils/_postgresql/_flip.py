@@ -15,6 +15,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import now, re
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
     _estimate,
+    _names,
     _pooler,
     _sequences,
     _stage,
@@ -111,10 +112,10 @@ def _forward_move(work: Restore, found: t.Mapping[str, Database], name: str, sta
         "run": work.mark, "at": now(), "seq": _state.next_seq(found) + number, "live_oid": staged.oid, "since": moment, "since_exact": ours,
         "before": work.record(found, name) if out is not None else None, "comment": out.comment if out is not None else None,
     }  # fmt: skip
-    kept = _state.free_name(_state.kept_name(name, work.mark), found)
+    kept = _names.free_name(_names.kept_name(name, work.mark), found)
 
     def comment(snapshot: str) -> str:
-        return _state.write_marker({**marker, "snapshot": snapshot})
+        return _names.write_marker({**marker, "snapshot": snapshot})
 
     return _swap.Move(name, out.oid if out is not None else None, kept, comment, staged.name, staged.oid, staged.marker.get("comment"))
 
@@ -291,7 +292,7 @@ def _moves_back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[
             _swap.Move(
                 name,
                 found[name].oid,
-                _state.free_name(_state.kept_name(name, work.mark), found),
+                _names.free_name(_names.kept_name(name, work.mark), found),
                 _undone(marker),
                 kept.name,
                 kept.oid,
@@ -303,7 +304,7 @@ def _moves_back(work: Restore, found: t.Mapping[str, Database], outs: t.Mapping[
 
 def _undone(marker: dict[str, t.Any]) -> t.Callable[[str], str]:
     def comment(snapshot: str) -> str:
-        return _state.write_marker({**marker, "snapshot": snapshot})
+        return _names.write_marker({**marker, "snapshot": snapshot})
 
     return comment
 

@@ -15,9 +15,10 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _connection
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._names import read_marker, write_marker
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._plain import META, Lexer, Looked, inspect, mapped
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._stage import DISK_FULL, NO_ROOM
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import command, one, read_marker, rows, write_marker
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import command, one, rows
 
 try:
     import psycopg2

@@ -15,12 +15,12 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
     _estimate,
     _ledgers,
     _logins,
+    _names,
     _pending,
     _plain,
     _pooler,
     _programs,
     _stage,
-    _state,
 )
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 
@@ -67,9 +67,9 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
         for role in _stage.unsettable(work.conn, work.manifests[name]):
             what = f"The point of {name} has settings of role {role} in that database, which role {work.server.user} may not set."
             work.report.block("role_setting", name, what, f'As superuser: GRANT "{role}" TO "{work.server.user}".')
-        _blockers.host_rules(work.conn, work.report, name, _state.staged_name(name, work.mark))
+        _blockers.host_rules(work.conn, work.report, name, _names.staged_name(name, work.mark))
         if work.server.is_superuser:  # others cannot read the rules, which is told once
-            _blockers.host_rules(work.conn, work.report, name, _state.kept_name(name, work.mark))
+            _blockers.host_rules(work.conn, work.report, name, _names.kept_name(name, work.mark))
     _pooler.preflight(work, [name for name in wanted if name in found])
     _logins.preflight(work, found, wanted)
     _ledgers.check(work, found, wanted)

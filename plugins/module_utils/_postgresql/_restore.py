@@ -11,15 +11,14 @@ killed; the same call again looks at the server's markers first and goes on from
 from __future__ import annotations
 
 import os
-import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, sha256_bytes
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
+    _beside,
     _blockers,
-    _connection,
     _ledgers,
     _logins,
     _manifest,
@@ -250,7 +249,7 @@ class Restore:
         wanted = self.not_yet(found)
         _ledgers.before_carrying(self, found, wanted)
         if wanted:
-            self.stage(found, wanted)
+            _beside.stage(self, found, wanted)
         self.finish(wanted, "staged")
         return self.result
 
@@ -301,113 +300,6 @@ class Restore:
         owed = [f" {line.partition(': ')[2]}" for name in self.names for line in _plan.owed(self, name)]
         self.result["msg"] = f"{', '.join(self.names)}: already at point {version}.{''.join(owed) or rest}"
 
-    def stage(self, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
-        """Restore beside the live databases, compare, close."""
-        with self.run.step("preflight"):
-            _plan.preflight(self, found, wanted)
-        _plan.plan(self, found, wanted)
-        self.stop_if_blocked()
-        reuse = {name: each for name in wanted for each in [self.usable_staged(found, name)] if each is not None}
-        new = [name for name in wanted if name not in reuse]
-        self.reused = [*reuse]
-        for name, each in reuse.items():
-            self.actions.append(f"reuse {each.name}, which was restored and compared earlier")
-        if not self.acting:
-            return
-        for name in wanted:
-            for each in _state.ours(found, name, "staged"):
-                if name not in reuse or each.oid != reuse[name].oid:
-                    _state.drop(self.conn, each)
-                    self.actions.append(f"dropped {each.name}, restored for another point")
-        for each in reuse.values():
-            _stage.set_marker(self.conn, each.name, {**each.marker, "run": self.mark})
-        if new:
-            begun = time.monotonic()
-            self._make(new)
-            self._measured(new, time.monotonic() - begun)
-            if self.plain is not None:
-                _ledgers.require_known(self)
-        _logins.staged(self, wanted)
-        found = self.found()
-        for name in wanted:
-            usable = self.usable_staged(found, name)
-            self.result["databases"][name]["staged"] = usable.name if usable else None
-
-    def _make(self, new: t.Sequence[str]) -> None:
-        taken = self.found()
-        names = {name: _state.free_name(_state.staged_name(name, self.mark), taken) for name in new}
-        markers: dict[str, dict[str, t.Any]] = {}
-        version = str(self.options.version)
-        program = self.programs().pg_restore
-        try:
-            with self.run.step("create", staged=names):
-                _state.note_staging(self.paths, names.values())
-                for name in new:
-                    markers[name] = {
-                        "kind": "staged", "state": "loading", "database": name, "system": self.point["system"], "version": version,
-                        "manifest": self.digests[name], "run": self.mark, "at": now(), "seq": _state.next_seq(taken),
-                        "comment": _state.own_comment(self.manifests[name]["properties"].get("comment")),
-                    }  # fmt: skip
-                    _stage.create(self.conn, names[name], self.manifests[name]["properties"], markers[name])
-                    self.server.connect(names[name]).close()  # pg_hba.conf or a pooler may know the production name only
-            left: dict[str, list[str]] = {}
-            with self.run.step("load") as learnt:
-                for name in new:
-                    if self.plain is not None:
-                        left[name] = []
-                        _plain_point.fill(self, self.plain, name, names[name])
-                        continue
-                    left[name] = _stage.load(
-                        self.cli, self.server, program, self.folder(name), names[name], self.options.jobs, self.options.skip_entries
-                    )
-                learnt["left_out"] = left
-            self.actions += [f"left out of {name}: {line}" for name in new for line in left[name]]
-            with self.run.step("analyze"):
-                for name in new:
-                    _stage.analyze(self.server, names[name])
-            with self.run.step("compare"):
-                found = self.found()
-                for name in new:
-                    if self.plain is not None:
-                        _plain_point.learn(self, name, found[names[name]])
-                    overlook = _stage.ignored(left[name])
-                    markers[name]["overlooked"] = overlook
-                    markers[name]["seal"] = _stage.compare(
-                        self.conn, self.server, found[names[name]], self.manifests[name], overlook, version
-                    )
-            with self.run.step("seal"):
-                for name in new:
-                    _stage.apply_properties(self.conn, names[name], self.manifests[name]["properties"])
-                    _stage.set_marker(self.conn, names[name], {**markers[name], "state": "verified"})
-                    self.actions.append(f"restored and compared {names[name]}")
-        except BaseException as exc:
-            self._drop_staged(names)
-            if getattr(exc, "pgcode", None) == _stage.DISK_FULL:
-                what = _connection.plain(exc)
-                raise RollbackError(
-                    f"The server has no room for {', '.join(names.values())}: {what}. The live database was not touched.{_stage.NO_ROOM}"
-                ) from exc
-            raise
-
-    def _drop_staged(self, names: t.Mapping[str, str]) -> None:
-        """After a failure: only what this call made, and the failure itself stays the message."""
-        try:
-            found = self.found()
-            for each in names.values():
-                if each in found and (found[each].marker.get("kind") == "staged" or _state.bare(found[each])):
-                    _state.drop(self.conn, found[each])
-            _plain_run.recover(self.conn, self.report, self.server.is_superuser, self.names, self.acting)
-        except Exception:  # the next run recovers
-            return
-
-    def _measured(self, new: t.Sequence[str], seconds: float) -> None:
-        """Remember how fast this host restores, for the next plan."""
-        found = self.found()
-        oids = [self.usable_staged(found, name) for name in new]
-        size = sum(int(_state.one(self.conn, "SELECT pg_catalog.pg_database_size(%s::oid)", (each.oid,)) or 0) for each in oids if each)
-        if size and seconds > 0:
-            _state.update(self.paths, {"rate": int(size / seconds), "staging": []})
-
     # -- live ---------------------------------------------------------------------------------------------------------
 
     def live(self) -> dict[str, t.Any]:
@@ -417,7 +309,7 @@ class Restore:
         wanted = self.not_yet(found)
         _ledgers.before_carrying(self, found, wanted)
         if wanted:
-            self.stage(found, wanted)
+            _beside.stage(self, found, wanted)
             if self.acting:
                 _flip.forward(self, wanted)
         elif self.acting:

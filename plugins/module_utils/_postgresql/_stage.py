@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue, _manifest
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._blockers import Needs
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._names import write_marker
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import (
     Database,
     Window,
@@ -23,7 +24,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state
     databases,
     one,
     rows,
-    write_marker,
 )
 
 try:

@@ -12,17 +12,16 @@ import threading
 import time
 import typing as t
 
-import psycopg2
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _restore
 from tests.lab import pgbouncer, processes
-from tests.lab.fixtures import unavailable
 from tests.lab.modules import result_of
 from tests.lab.pgbouncer import PgBouncer
 from tests.lab.postgres import Cluster
 from tests.lab.roles import Roles, create_database
 
+from .pooler_helpers import Holding, Payer, Standing, pooler_of, resumed
 from .restore_helpers import Shop
 
 
@@ -34,63 +33,11 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, roles: Roles, databas
     return shop
 
 
-def pooler_of(shop: Shop, entries: dict[str, str | None] | None = None, pool_mode: str = "transaction") -> PgBouncer:
-    if not pgbouncer.installed():
-        unavailable("no pgbouncer; install the operating system's package pgbouncer")
-    users = {role.name: role.password for role in (shop.roles.app, shop.roles.readonly)}
-    return PgBouncer(shop.cluster, {shop.name: None} if entries is None else entries, users, pool_mode)
-
-
 @pytest.fixture
 def pooler(shop: Shop) -> t.Iterator[PgBouncer]:
     """Clients know the database by two names."""
     with pooler_of(shop, {shop.name: None, "other_name": shop.name}) as started:
         yield started
-
-
-class Payer(threading.Thread):
-    """Pays through the pooler in transactions of two statements; now and then over a new connection."""
-
-    def __init__(self, shop: Shop, pooler: PgBouncer, entry: str, between: float = 0) -> None:
-        super().__init__(daemon=True)
-        self.between = between  # seconds that a transaction stays open between its statements
-        self.shop = shop
-        self.pooler = pooler
-        self.entry = entry
-        self.paid: set[int] = set()
-        self.errors: list[str] = []
-        self.longest = 0.0
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        role = self.shop.roles.app
-        session: t.Any = None
-        last = time.monotonic()
-        number = 0
-        while not self.stopping.is_set():
-            try:
-                if session is None or number % 50 == 0:
-                    session = self.pooler.connect(self.entry, role.name, role.password)
-                    session.autocommit = False
-                with session.cursor() as cursor:
-                    cursor.execute("INSERT INTO payments (customer_id, amount) VALUES (1, 3) RETURNING id")
-                    made = cursor.fetchone()[0]
-                    self.stopping.wait(self.between)
-                    cursor.execute("INSERT INTO idempotency_keys VALUES (%s, %s)", (f"{id(self)}-{time.monotonic_ns()}", made))
-                session.commit()
-                self.paid.add(made)
-            except psycopg2.Error as exc:
-                self.errors.append(str(exc).strip())
-                session = None
-            number += 1
-            moment = time.monotonic()
-            self.longest = max(self.longest, moment - last)
-            last = moment
-            self.stopping.wait(0.002)
-
-    def stop(self) -> None:
-        self.stopping.set()
-        self.join(30)
 
 
 def test_nobody_sees_an_error(shop: Shop, pooler: PgBouncer) -> None:
@@ -140,23 +87,6 @@ def test_without_the_option_clients_of_a_pooler_see_errors(shop: Shop, pooler: P
     assert any(payer.errors for payer in payers)
 
 
-class Holding:
-    """A client in the middle of its transaction."""
-
-    def __init__(self, shop: Shop, pooler: PgBouncer) -> None:
-        self.session = pooler.connect(shop.name, shop.roles.app.name, shop.roles.app.password)
-        self.session.autocommit = False
-        with self.session.cursor() as cursor:
-            cursor.execute("INSERT INTO payments (customer_id, amount) VALUES (1, 3) RETURNING id")
-            self.id = int(cursor.fetchone()[0])
-
-    def __enter__(self) -> Holding:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.session.close()
-
-
 def test_an_open_transaction_stops_it_at_the_limit(shop: Shop, pooler: PgBouncer) -> None:
     option = pooler.option(pause_timeout=0.5)
     shop.restore("staged")
@@ -201,33 +131,6 @@ def test_whatever_fails_while_paused_it_is_resumed(shop: Shop, pooler: PgBouncer
     assert not state.get("paused"), "the watch had to do it"
     assert (shop.oid() == old) == where.startswith(("swap/before", "postcheck")), "a flip that was not checked stayed"
     shop.restore("live", poolers=[pooler.option()])
-
-
-def resumed(pooler: PgBouncer, seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while pooler.paused():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-class Standing:
-    """The module, stopped right behind a step, and its watch."""
-
-    def __init__(self, shop: Shop, mark: pathlib.Path, where: str, **options: t.Any) -> None:
-        self.process = shop.start("pg_restore", f"postgresql/{where}=wait:{mark}", **options)
-        deadline = time.monotonic() + 90
-        while not mark.exists():
-            assert time.monotonic() < deadline and self.process.poll() is None, self.process.communicate()
-            time.sleep(0.02)
-        self.watch = processes.children(self.process.pid)
-
-    def kill(self, watch_too: bool) -> None:
-        for pid in self.watch if watch_too else []:
-            processes.signal_pid(pid, signal.SIGKILL)
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
 
 
 @pytest.mark.parametrize("state", ["live", "previous"])

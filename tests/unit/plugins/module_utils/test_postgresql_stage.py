@@ -17,6 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
     _carry,
     _carry_back,
     _flip,
+    _names,
     _pending,
     _plan,
     _preflight,
@@ -31,8 +32,8 @@ MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
 
 def database(name: str, oid: int, **marker: t.Any) -> Database:
     limit = marker.pop("limit", -1)
-    comment = _state.write_marker(marker) if marker else None
-    return Database(name, oid, not marker, limit, "owner", False, comment, _state.read_marker(comment))
+    comment = _names.write_marker(marker) if marker else None
+    return Database(name, oid, not marker, limit, "owner", False, comment, _names.read_marker(comment))
 
 
 def world(*given: Database) -> dict[str, Database]:
@@ -41,19 +42,19 @@ def world(*given: Database) -> dict[str, Database]:
 
 @pytest.mark.parametrize("name", ["shop", "x" * 63, "\u00e9" * 31, "\u20ac" * 21])
 def test_names_fit_and_stay_apart(name: str) -> None:
-    staged, kept = _state.staged_name(name, "run"), _state.kept_name(name, "run", MOMENT)
-    for each in (staged, kept, _state.free_name(kept, {kept})):
+    staged, kept = _names.staged_name(name, "run"), _names.kept_name(name, "run", MOMENT)
+    for each in (staged, kept, _names.free_name(kept, {kept})):
         assert len(each.encode()) <= 63
-    assert kept.endswith("__kept_20260102T030405_" + _state.run8("run"))
-    assert _state.free_name(kept, {kept}) != kept
-    other = _state.kept_name(name[:-1] + "y", "run", MOMENT)
+    assert kept.endswith("__kept_20260102T030405_" + _names.run8("run"))
+    assert _names.free_name(kept, {kept}) != kept
+    other = _names.kept_name(name[:-1] + "y", "run", MOMENT)
     assert other != kept
 
 
 def test_markers_of_others_are_not_ours() -> None:
     for comment in (None, "", "payments of the shop", "{not json", '{"a": 1}', "[1]", '{"payops_rollback": 2}'):
-        assert _state.read_marker(comment) == {}
-    assert _state.read_marker(_state.write_marker({"kind": "kept"}))["kind"] == "kept"
+        assert _names.read_marker(comment) == {}
+    assert _names.read_marker(_names.write_marker({"kind": "kept"}))["kind"] == "kept"
 
 
 def test_which_flip_made_the_live_database(tmp_path: pathlib.Path) -> None:
