@@ -13,8 +13,10 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.cron import armed, disarm
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import known_hosts
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import to_stop
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
 
 Result = t.Dict[str, t.Any]
@@ -24,8 +26,8 @@ def stopped(app: App, check: bool) -> Result:
     """Stop the application and its singletons, whatever became of its files, its state file or the disk."""
     scene = look(app)
     processes = scene.all
-    alive = [process for process in [*scene.own, *scene.green, *scene.hold] if process.alive]
-    singletons = [process for process in processes if process.name in app.settings.singletons and process.alive]
+    alive = [process for process in [*scene.own, *scene.green, *scene.hold] if process.alive or armed(process)]
+    singletons = to_stop(app, processes)
     if not (scene.own or scene.green or scene.hold):
         app.live_definition(processes)  # a name that nobody has ever heard of is not stopped, but wrong
     if not alive and not singletons:
@@ -35,10 +37,12 @@ def stopped(app: App, check: bool) -> Result:
     with app.run.step("stop") as learnt:
         port = _note(app, scene.own, processes)
         names = sorted({process.name for process in singletons})
-        unwritten = _remember(app, names)
-        for name in [*sorted({process.name for process in scene.own}), *names]:
+        unwritten = _remember(app, sorted({process.name for process in singletons if process.alive}))
+        stopping = [*sorted({process.name for process in scene.own}), *names]
+        for name in stopping:
             app.pm2.act("stop", name)
         app.remove([*scene.green, *scene.hold], port, 0)
+        disarm(app.pm2, stopping)
         app.await_gone([process.pid for process in [*alive, *singletons] if process.pid])
         _prove(app)
         if unwritten is not None:
