@@ -72,6 +72,8 @@ options:
     description:
       - Other PM2 applications that run from the same folder and must not run twice, such as workers and cron jobs.
       - Those that run are stopped first, and start from the new release at the end.
+      - PM2 starts what has a C(cron_restart) at its times even while it is stopped. Those times are taken away as well, and given back at the
+        end; a job that only waited for its time is not run before it.
       - They must run from the path of O(app_dir), as the application does. One in the folder of a release itself (C(releases/2.0.0)) is refused,
         because PM2 would start it again from there.
       - All that PM2 runs from the release must be listed; O(state=staged) refuses otherwise. A switch after which any process still runs

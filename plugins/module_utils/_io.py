@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import fcntl
 import hashlib
@@ -71,6 +72,20 @@ def fsync_dir(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(path: str) -> None:
+    """Flush the whole filesystem of ``path``: one call instead of one fsync per file of a large tree."""
+    syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if syncfs(fd) != 0:
+            os.sync()
     finally:
         os.close(fd)
 

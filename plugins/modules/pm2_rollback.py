@@ -50,7 +50,8 @@ options:
       - V(previous) means that the release runs which the last switch replaced, or which an unfinished switch was leaving.
         It is refused where somebody has deployed or changed what is live since a finished switch, or replaced the kept release.
       - V(started) means that the release on the disk runs. It ends a hold or a stop.
-      - V(stopped) means that the application and its singletons are stopped, and nobody answers.
+      - V(stopped) means that the application and its singletons are stopped, and nobody answers. A C(cron_restart) does not start them
+        again, as it would after C(pm2 stop); V(started) gives it back.
       - V(complete) means that the replaced release is removed. There is no way back to it then.
         It is refused where something of O(persistent) lies in that tree alone.
     type: str

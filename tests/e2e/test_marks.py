@@ -14,8 +14,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._pointset import read_pin, seal_point
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._releases import load_releases
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 from tests.lab.node import ROOT

@@ -10,8 +10,8 @@ import json
 import pathlib
 import resource
 
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._pointset import seal_point
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 from tests.packaging.conftest import ROOT, Run
 

@@ -15,7 +15,7 @@ import sys
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils import _run
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 from tests.lab.faults import FOLDER, VARIABLE, with_fault
 

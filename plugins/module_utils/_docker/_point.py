@@ -16,7 +16,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._stack imp
 from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import secure
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import make_dir, write_atomic
-from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, new_component, read_regular, verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, read_regular, verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 
 FILES = "files"
 IMAGES = "images"

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, read_json, sha256_bytes
+from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, read_json, sha256_bytes
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, public
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import held, hold, hold_port, known_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.preflight import preflight
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import check_singletons, check_unlisted
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.stop import stopped
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look, plan, runs, settle, settled, switch, tidy
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import to_adopt
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record, Target
+from ansible_collections.payops.rollback.plugins.module_utils._release.forget import complete, removable
 
 STATES = ("archived", "staged", "held", "live", "previous", "started", "stopped", "complete")
 STEPS = (
@@ -321,84 +320,19 @@ class Backend:
         tidy(app, bool(self.releases.state().get("undone")))
 
     def stopped(self) -> Result:
-        app = self.app
-        scene = look(app)
-        processes = scene.all
-        alive = [process for process in [*scene.own, *scene.green, *scene.hold] if process.alive]
-        singletons = [process for process in processes if process.name in app.settings.singletons and process.alive]
-        if not (scene.own or scene.green or scene.hold):
-            app.live_definition(processes)  # a name that nobody has ever heard of is not stopped, but wrong
-        if not alive and not singletons:
-            return {"changed": False, "msg": f"{app.name} is stopped already"}
-        if self.check:
-            return {"changed": True, "actions": [f"stop {name}" for name in sorted({process.name for process in [*alive, *singletons]})]}
-        with app.run.step("stop") as learnt:
-            port = self._note(scene.own, processes)
-            names = sorted({process.name for process in singletons})
-            unwritten = self._remember_stop(names)
-            for name in [*sorted({process.name for process in scene.own}), *names]:
-                app.pm2.act("stop", name)
-            app.remove([*scene.green, *scene.hold], port, 0)
-            app.await_gone([process.pid for process in [*alive, *singletons] if process.pid])
-            self._prove_stopped()
-            if unwritten is not None:
-                raise RollbackError(f"{app.name} is stopped, but that could not be written down: {unwritten}") from unwritten
-            self.releases.remember(hold=None)
-            learnt["stopped"] = sorted({process.name for process in [*alive, *singletons]})
-        with app.run.step("save"):
-            save(app.pm2, app.name)
-        app.actions.append(f"stopped {', '.join(learnt['stopped'])}; state=started starts the release that is on the disk")
-        return {"changed": True}
-
-    def _remember_stop(self, singletons: list[str]) -> RollbackError | OSError | None:
-        """Write down what ``started`` starts again; why that was not possible. A full disk or a damaged file keeps nothing running."""
-        try:
-            known = self.releases.state().get("singletons", [])
-            self.releases.remember(stopped={"since": now(), "run": self.app.run.run_id}, singletons=sorted({*known, *singletons}) or None)
-        except (RollbackError, OSError) as exc:
-            return exc
-        return None
-
-    def _note(self, own: t.Sequence[Proc], processes: t.Sequence[Proc]) -> int:
-        """Remember for ``started`` how and where the application ran; its port. 0: not known, and no reason not to stop it."""
-        app = self.app
-        try:
-            definition = app.live_definition(processes)
-            if self.releases.live_tree():
-                app.remember(self.releases.live_tree(), definition)
-            port = app.port(app.customised(definition))
-            known_hosts(app, own, port)
-        except (RollbackError, OSError):
-            return 0
-        return port
-
-    def _prove_stopped(self) -> None:
-        deadline = time.monotonic() + self.app.settings.wait_seconds
-        while True:
-            left: list[Proc] = [
-                process
-                for process in self.app.pm2.processes()
-                if process.alive and (process.name in self.app.settings.singletons or process in self.app.ours([process]))
-            ]
-            if not left:
-                return
-            if time.monotonic() >= deadline:
-                raise RollbackError(
-                    f"{left[0].name} (pid {left[0].pid}) is {left[0].status}, expected stopped. Try: pm2 stop {left[0].name}"
-                )
-            time.sleep(0.1)
+        return stopped(self.app, self.check)
 
     def complete(self) -> Result:
         state = self.releases.state()
         if self.check:
-            paths = self.releases.removable()
+            paths = removable(self.releases)
             return {"changed": bool(paths or state.get("kept")), "actions": [f"remove {path}" for path in paths]}
         if not state.get("switch") and not self._quiet():
             raise RollbackError(
                 f"{self.app.name} is in the middle of something. Finish with state=live, started or previous before complete."
             )
         had = bool(state.get("kept") or state.get("staged"))
-        paths = self.releases.complete(self.app.run)
+        paths = complete(self.releases, self.app.run)
         if paths or had:
             self.releases.remember(preflight=None)
             self.app.actions.append(f"removed {', '.join(paths)}" if paths else "forgot the previous release")

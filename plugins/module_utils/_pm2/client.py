@@ -24,6 +24,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.rpc import Re
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import identity
 
 START = "pm2-start-"
+NOTED = "payops_cron_restart"  # in an entry whose timer was taken away: its times, see cron.py
 ALIVE = ("online", "launching", "stopping", "waiting restart")
 
 
@@ -63,6 +64,8 @@ def parse_jlist(text: str) -> list[dict[str, t.Any]]:
 
 def proc_of(entry: dict[str, t.Any], proc: str = "/proc") -> Proc:
     env = entry.get("pm2_env") or {}
+    if env.get(NOTED):
+        env = {**env, "cron_restart": env[NOTED]}
     pid = int(entry.get("pid") or 0)
     return Proc(
         pm_id=entry.get("pm_id", env.get("pm_id")),
@@ -185,6 +188,10 @@ class Pm2:
                 raise RollbackError(f"pm2 jlist failed (rc {done.rc}): {done.stderr.strip()[-300:]}")
             entries = parse_jlist(done.stdout)
         return [proc_of(entry, self.proc) for entry in entries if isinstance(entry, dict)]
+
+    def add(self, entry: dict[str, t.Any]) -> None:
+        """Put an entry as PM2 keeps it into its list, as ``pm2 resurrect`` does: one of status ``stopped`` is not started."""
+        call(os.path.join(self.home, "rpc.sock"), "prepare", entry)
 
     def delete(self, pm_id: t.Any) -> None:
         """Delete one entry. Read the list afterwards."""

@@ -115,9 +115,7 @@ def _log_file(path: str, process: Proc) -> str | None:
         return None if path != "/dev/null" else path
     if process.env.get("merge_logs"):
         return path
-    stem, extension = os.path.splitext(path)
-    mark = f"-{process.pm_id}"
-    return (stem[: -len(mark)] if stem.endswith(mark) else stem) + extension
+    return re.sub(r"-[0-9]+\.log$", ".log", path)  # as PM2 itself finds the id that it exchanges for the next
 
 
 def application_env(process: Proc) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.drain import listeners, listening_hosts
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import left_workers, stop_singletons
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import left_workers, stop_singletons, to_stop
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
 from ansible_collections.payops.rollback.plugins.module_utils._probed import answers_hold
 
@@ -87,12 +87,11 @@ def _await(app: App, true: t.Callable[[], bool], otherwise: str) -> None:
 def held(app: App, port: int, processes: t.Sequence[Proc]) -> bool:
     """Whether nothing of the application runs but the responder, and it is written down."""
     ours = app.ours(processes)
-    singletons = [process for process in processes if process.name in app.settings.singletons and process.alive]
     return (
         bool(app.releases.state().get("hold"))
         and [process.name for process in ours if process.alive] == [app.hold_name]
         and len(ours) == 1
-        and not singletons
+        and not to_stop(app, processes)
         and answers_hold(port, listening_hosts(port))
     )
 

@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.cron import arm, armed, disarm, disarmed
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import relative
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import processes_inside
 
@@ -23,7 +24,7 @@ def check_singletons(app: App, processes: t.Sequence[Proc]) -> None:
     """Refuse those that PM2 would start again from the release that is left, because it holds that release's own path."""
     layout = app.releases.layout
     for process in processes:
-        if process.name not in app.settings.singletons or not process.alive:
+        if process.name not in app.settings.singletons or not (process.alive or armed(process)):
             continue
         for path in (process.cwd, process.script):
             if relative(path, layout.home) is None and any(relative(path, folder) is not None for folder in _releases(app)):
@@ -39,7 +40,8 @@ def check_unlisted(app: App, processes: t.Sequence[Proc]) -> None:
     """Refuse a switch while nothing is touched if PM2 runs anything else from the release that is left; ``prove_left`` would fail after it."""
     inside = processes_inside(app.releases.live_tree(), app.pm2.proc)
     ours = {*app.settings.singletons, *(process.name for process in app.ours(processes))}
-    names = sorted({process.name for process in processes if process.pid in inside and process.name not in ours})
+    waiting = {process.name for process in processes if armed(process) and relative(process.cwd, app.releases.layout.home) is not None}
+    names = sorted({*waiting, *(process.name for process in processes if process.pid in inside)} - ours)
     if names:
         raise RollbackError(
             f"PM2 runs {', '.join(names)} from the release of {app.name}, too, and after a switch it would still run what was left. "
@@ -54,29 +56,40 @@ def _releases(app: App) -> list[str]:
     return [layout.live(), *([layout.workshop] if apart else [])]
 
 
+def to_stop(app: App, processes: t.Sequence[Proc]) -> list[Proc]:
+    """The listed singletons that run, or that PM2 would start at their time."""
+    return [process for process in processes if process.name in app.settings.singletons and (process.alive or armed(process))]
+
+
 def stop_singletons(app: App, processes: t.Sequence[Proc]) -> list[str]:
-    """Stop the listed singletons that run, and remember which, so that only those start again."""
-    alive = sorted({process.name for process in processes if process.name in app.settings.singletons and process.alive})
-    if not alive:
+    """Stop the listed singletons, and remember which of them ran, so that only those start again."""
+    stopping = to_stop(app, processes)
+    if not stopping:
         return []
-    with app.run.step("singletons_stop", names=alive):
+    names = sorted({process.name for process in stopping})
+    alive = {process.name for process in stopping if process.alive}
+    with app.run.step("singletons_stop", names=names):
         known = app.releases.state().get("singletons", [])
-        app.releases.remember(singletons=sorted({*known, *alive}))
-        for name in alive:
+        app.releases.remember(singletons=sorted({*known, *alive}) or None)
+        for name in sorted(alive):
             app.pm2.act("stop", name)
-        app.await_gone([process.pid for process in processes if process.name in alive and process.pid])
-    app.actions.append(f"stopped {', '.join(alive)}")
-    return alive
+        disarm(app.pm2, names)
+        app.await_gone([process.pid for process in stopping if process.pid])
+    app.actions.append(f"stopped {', '.join(names)}")
+    return names
 
 
 def start_singletons(app: App) -> list[str]:
     """Start the singletons that were stopped here, now from the release that is live."""
     names = [str(name) for name in app.releases.state().get("singletons", [])]
-    if not names:
+    waiting = {process.name for process in app.pm2.named(*app.settings.singletons, *names) if disarmed(process)}
+    if not names and not waiting:
         return []
     with app.run.step("singletons_start", names=names):
+        arm(app.pm2, waiting, names)
         for name in names:
-            app.pm2.act("restart", name)
+            if name not in waiting:
+                app.pm2.act("restart", name)
         deadline = time.monotonic() + app.settings.wait_seconds
         while True:
             found = app.pm2.named(*names)
@@ -88,7 +101,8 @@ def start_singletons(app: App) -> list[str]:
                 raise RollbackError(f"The singletons do not run again: {what}. Look at: pm2 logs {' '.join(names)}")
             time.sleep(0.2)
         app.releases.remember(singletons=None)
-    app.actions.append(f"started {', '.join(names)}")
+    if names:
+        app.actions.append(f"started {', '.join(names)}")
     return names
 
 

@@ -18,9 +18,10 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Proc
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.cron import disarmed
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import live_facts, problems, save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.ecosystem import Definition, started_from
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import prove_left, start_singletons, stop_singletons
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import prove_left, start_singletons, stop_singletons, to_stop
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.verdict import Demand, await_processes
 from ansible_collections.payops.rollback.plugins.module_utils._probed import await_probes, await_seen, expecting
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import link_persistent, unshared
@@ -86,6 +87,7 @@ def settled(app: App, scene: Scene, tree: int, definition: Definition) -> bool:
         and not scene.hold
         and not app.releases.state().get("switch")
         and not app.releases.state().get("singletons")
+        and not any(disarmed(process) for process in scene.all if process.name in app.settings.singletons)
         and not problems(app.pm2, live_facts(app.pm2, app.name), app.name)
     )
 
@@ -94,7 +96,7 @@ def plan(app: App, scene: Scene, to: Record, definition: Definition) -> list[str
     """The same decisions as ``settle``, as sentences."""
     name = to.get("version") or str(to.get("release"))[:12]
     told = []
-    stopping = sorted({process.name for process in scene.all if process.name in app.settings.singletons and process.alive})
+    stopping = sorted({process.name for process in to_stop(app, scene.all)})
     if stopping:
         told.append(f"stop {', '.join(stopping)}")
     if not runs(app, scene, to["tree"], definition):

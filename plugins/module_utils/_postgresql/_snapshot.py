@@ -22,10 +22,8 @@ import typing as t
 from contextlib import contextmanager
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._points import (
-    new_component,
-    verify_component,
-)
+from ansible_collections.payops.rollback.plugins.module_utils._points import verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _archive, _manifest, _programs, _rights, _state
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import (
     Server,

@@ -24,7 +24,8 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_atomic, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component, newest_with, verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._points import newest_with, verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, link_persistent, share, to_adopt, unshared
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import Copier, copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import Layout, identity, processes_inside
@@ -365,43 +366,6 @@ class Releases:
         if path is None:
             raise RollbackError(f"The previous release is not in {self.layout.workshop} any more; it was moved or removed by hand.")
         return {**record, "path": path}
-
-    # -- forgetting --------------------------------------------------------------------------------------------------
-
-    def removable(self) -> list[str]:
-        """Trees that only serve going back: kept, staged and twins. Never the live one, nor releases that others made."""
-        state = self.state()
-        own, live = set(state.get("own", [])), self.live_tree()
-        kept = (state.get("kept") or {}).get("tree")
-        return [
-            path
-            for tree, path in self.layout.trees().items()
-            if tree != live
-            and os.path.dirname(path) == self.layout.workshop
-            and (tree in own or (self.layout.kind == "exchange" and (tree == kept or os.path.basename(path).startswith("green-"))))
-        ]
-
-    def complete(self, run: Run) -> list[str]:
-        state = self.state()
-        if state.get("switch"):
-            raise RollbackError("A switch is unfinished; finish it with state=live, or go back with state=previous, before state=complete.")
-        paths = self.removable()
-        if not paths and not any(state.get(key) for key in ("kept", "staged")):
-            return []
-        for path in (each for tree in paths for each in unshared(tree, self.persistent, os.path.basename(tree).startswith("green-"))):
-            name = os.path.relpath(path, self.layout.workshop).split(os.sep, 1)[1]
-            raise RollbackError(
-                f"{path} is persistent and lies only in the tree that would be removed; nothing was removed. Move what is needed of it to "
-                f"{os.path.join(self.layout.live(), name)}, remove it, then complete again."
-            )
-        with run.step("complete", paths=paths):
-            for path in paths:
-                running = processes_inside(identity(path))
-                if running:
-                    raise RollbackError(f"{path} is still the working directory of process {running[0]}. Stop it, then complete again.")
-                remove_tree(path)
-            self.remember(kept=None, staged=None, undone=None, own=[tree for tree in state.get("own", []) if self.layout.find(tree)])
-        return paths
 
 
 def _plain(record: Record) -> Record:

@@ -14,7 +14,7 @@ import stat
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._points import sync_filesystem
+from ansible_collections.payops.rollback.plugins.module_utils._io import sync_filesystem
 from ansible_collections.payops.rollback.plugins.module_utils._release.tree import walk
 
 FICLONE = 0x40049409

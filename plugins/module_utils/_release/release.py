@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import to_adopt
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Record, Releases
+from ansible_collections.payops.rollback.plugins.module_utils._release.forget import complete, removable
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 
 STATES = ("archived", "staged", "live", "previous", "complete")
@@ -119,11 +120,11 @@ class Backend:
 
     def complete(self) -> Result:
         state = self.releases.state()
-        paths = self.releases.removable()
+        paths = removable(self.releases)
         had = bool(paths or state.get("kept") or state.get("staged"))
         if self.check:
             return {"changed": had, "actions": [f"remove {path}" for path in paths]}
-        removed = self.releases.complete(self.run)
+        removed = complete(self.releases, self.run)
         if removed:
             self.actions.append(f"removed {', '.join(removed)}")
         return {"changed": had, "removed": removed}

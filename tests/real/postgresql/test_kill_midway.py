@@ -116,7 +116,7 @@ def test_the_module_dies_while_rows_are_carried_back(shop: Shop) -> None:
 # Counts the calls that open, flush and rename files from the moment the component is sealed, and dies at one of them, half of a file written.
 DYING = """
 import contextlib, os, signal, sys
-from ansible_collections.payops.rollback.plugins.module_utils import _points
+from ansible_collections.payops.rollback.plugins.module_utils import _pointwriter
 armed, count, last = [], [0], int(sys.argv[1])
 def dying(name):
     real = getattr(os, name)
@@ -132,7 +132,7 @@ def dying(name):
     setattr(os, name, call)
 for each in ("fsync", "rename", "open"):
     dying(each)
-seal = _points.PointWriter.seal
+seal = _pointwriter.PointWriter.seal
 def sealing(*given, **more):
     armed.append(True)
     result = seal(*given, **more)
@@ -140,7 +140,7 @@ def sealing(*given, **more):
     with open(sys.argv[2], "w") as handle:
         handle.write(str(count[0]))
     return result
-_points.PointWriter.seal = sealing
+_pointwriter.PointWriter.seal = sealing
 """
 
 

@@ -25,7 +25,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._io import read_json, write_json
 from ansible_collections.payops.rollback.plugins.module_utils._lock import close_run, open_run
 from ansible_collections.payops.rollback.plugins.module_utils._overview import overview
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component, sweep_own
 from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
     delete_point,
     list_points,
@@ -34,6 +33,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
     sweep_trash,
     unpin_point,
 )
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component, sweep_own
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 from ansible_collections.payops.rollback.plugins.module_utils._store import refusal
 from tests.lab.fixtures import unavailable

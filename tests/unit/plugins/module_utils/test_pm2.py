@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils import _probed
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import Completed
-from ansible_collections.payops.rollback.plugins.module_utils._pm2 import dump, ecosystem, rpc, verdict
+from ansible_collections.payops.rollback.plugins.module_utils._pm2 import cron, dump, ecosystem, rpc, verdict
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import Settings, check_settings
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2, Proc, parse_jlist, proc_of
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect
@@ -256,3 +256,41 @@ def test_an_application_is_no_singleton_of_itself() -> None:
         check_settings(Settings("api", singletons=("api",)))
     with pytest.raises(RollbackError, match="not a safe name"):
         check_settings(Settings("../api"))
+
+
+class Listed:
+    """PM2's list in memory; it dies before the given call."""
+
+    def __init__(self, home: pathlib.Path, dies: int | None = None) -> None:
+        self.entries = [entry(home, cron_restart="0 3 * * *")]
+        self.left = dies
+
+    def named(self, *names: str) -> list[t.Any]:
+        return [proc_of(each) for each in self.entries if each["name"] in names]
+
+    def _call(self) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left = None if self.left is None else self.left - 1
+
+    def add(self, env: dict[str, t.Any]) -> None:
+        self._call()
+        self.entries.append({"pm_id": 90 + len(self.entries), "name": "api", "pid": 0, "pm2_env": env})
+
+    def delete(self, pm_id: t.Any) -> None:
+        self._call()
+        self.entries = [each for each in self.entries if each["pm_id"] != pm_id]
+
+
+@pytest.mark.parametrize("dies", [0, 1, None])
+def test_an_exchange_of_timers_that_was_killed_is_finished_by_the_next(tmp_path: pathlib.Path, dies: int | None) -> None:
+    listed = Listed(tmp_path, dies)
+    for change in (lambda: cron.disarm(t.cast("t.Any", listed), ["api"]), lambda: cron.arm(t.cast("t.Any", listed), ["api"], ())):
+        if dies is not None:
+            listed.left = dies
+            with pytest.raises(KeyboardInterrupt):
+                change()
+            listed.left = None
+        change()
+        assert len(listed.entries) == 1
+    assert listed.entries[0]["pm2_env"]["cron_restart"] == "0 3 * * *" and cron.armed(listed.named("api")[0])

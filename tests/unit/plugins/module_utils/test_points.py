@@ -17,8 +17,9 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils import _points
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_bytes
-from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, new_component, verify_component
+from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._pointset import list_points
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
 

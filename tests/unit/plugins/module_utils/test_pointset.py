@@ -15,7 +15,6 @@ import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils import _pointset
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
     delete_point,
     list_points,
@@ -23,6 +22,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pointset import (
     seal_point,
     unpin_point,
 )
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
 RECORD: dict[str, t.Any] = {"who": "amina", "run": "r1", "expected": {"app1": ["pm2"], "db1": ["postgresql"]}, "healthy": True}

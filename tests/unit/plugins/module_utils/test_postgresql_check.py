@@ -13,7 +13,7 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _access, _check, _manifest, _preflight
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 

@@ -16,8 +16,8 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import identity
 from ansible_collections.payops.rollback.plugins.module_utils._io import make_dir, write_json
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._pointset import versions
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 from ansible_collections.payops.rollback.plugins.modules import rollback_point, rollback_point_info, rollback_run, rollback_run_info
 

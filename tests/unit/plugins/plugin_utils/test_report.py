@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.payops.rollback.plugins.plugin_utils import _outage, _report, _tables
+from ansible_collections.payops.rollback.plugins.plugin_utils import _outage, _report, _rows, _tables
 
 GATE: dict[str, t.Any] = {
     "hosts": ["db1", "app1"],
@@ -111,7 +111,7 @@ def test_rows_are_told_as_carried_or_left_and_where() -> None:
             },
         },
     }
-    rows = _report.rows_of(_report.answers(system(db), ["db1", "app1"], ["postgresql", "pm2"]), "flip")
+    rows = _rows.rows_of(_report.answers(system(db), ["db1", "app1"], ["postgresql", "pm2"]), "flip")
     assert rows["shop.public.payments"] == {"newer": 12, "carried": 10, "left": 2, "left_in": "shop__kept_x"}
     assert rows["shop.public.carts"] == {"newer": 5, "carried": 0, "left": 5, "left_in": "shop__kept_x"}
     assert "shop.public.users" not in rows
@@ -133,7 +133,7 @@ def test_rows_that_an_interrupted_run_left_are_work_and_are_told_with_their_plac
             "carried_back": {"carried": {"shop.public.payments": 2}, "left": {}, "left_in": {"shop": "shop__kept_x"}},
         },
     }
-    rows = _report.rows_of(_report.answers(system(db), ["db1"], ["postgresql"]), "flip")
+    rows = _rows.rows_of(_report.answers(system(db), ["db1"], ["postgresql"]), "flip")
     assert rows == {
         "shop.public.payments": {"newer": 2, "carried": 2, "left": 0, "left_in": "shop__kept_x"},
         "shop.public.carts": {"newer": 4, "carried": 0, "left": 4, "left_in": "shop__kept_x"},

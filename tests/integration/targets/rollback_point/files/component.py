@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[5]
 # A clone resolves through its link; a copy below ansible_collections/payops/rollback through its own place.
 sys.path[:0] = [str(ROOT / "playbooks" / "collections"), str((ROOT / "../../..").resolve())]
 
-from ansible_collections.payops.rollback.plugins.module_utils._points import new_component  # noqa: E402
+from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component  # noqa: E402
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths  # noqa: E402
 
 store, version, release = sys.argv[1:]
