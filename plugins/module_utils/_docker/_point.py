@@ -10,10 +10,10 @@ import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker._files import MAX_FILE, stored_name
+from ansible_collections.payops.rollback.plugins.module_utils._docker._kept import secure
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import DIGEST, parse_tag, short
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import COMPONENT
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, release_of
-from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import secure
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import make_dir, write_atomic
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, new_component, read_regular, verify_component

@@ -21,7 +21,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._switch im
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import check_name
 from ansible_collections.payops.rollback.plugins.module_utils._module import cli_of, paths_of
-from ansible_collections.payops.rollback.plugins.module_utils._probe import check_probes, probe_argument_spec
+from ansible_collections.payops.rollback.plugins.module_utils._probe_input import check_probes, probe_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 
 if t.TYPE_CHECKING:
