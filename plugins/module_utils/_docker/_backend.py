@@ -49,8 +49,12 @@ class Backend:
         self.check = check
 
     def reach(self, state: str, version: str | None, undo_run: t.Sequence[str] | None = None) -> Result:
-        self.stack.compose.require()
-        before = picture(self.stack)
+        look = self.stack.look
+        if state == "stopped":
+            look = self.stack.look_to_stop
+        else:
+            self.stack.compose.require()
+        before = picture(self.stack, look())
         if state in ("archived", "staged", "live"):
             if version is None:
                 raise RollbackError(f"state={state} needs version: the name of a rollback point, for example '20231201_120000'.")
@@ -62,10 +66,13 @@ class Backend:
         else:
             result = getattr(self, state)()
         result.setdefault("actions", self.stack.actions)
-        after = before if self.check else picture(self.stack)
+        after = before if self.check else picture(self.stack, look())
         will = result.pop("will", {})
         result.update(
-            after, steps=self.stack.run.steps, notes=self.stack.notes, diff={"before": text(before), "after": text({**after, **will})}
+            after,
+            steps=self.stack.run.steps,
+            notes=list(dict.fromkeys(self.stack.notes)),
+            diff={"before": text(before), "after": text({**after, **will})},
         )
         result.setdefault("msg", "; ".join(result["actions"]) or f"{self.stack.name}: nothing to do")
         return result
@@ -77,7 +84,7 @@ class Backend:
         scene = stack.look()
         if os.path.isdir(stack.paths.component(version, COMPONENT)):
             found = _point.target(stack, version)
-            if found.record["release"] != stack.live_record(scene)["release"]:
+            if found.record["release"] != stack.live_record(scene, strict=True)["release"]:
                 raise RollbackError(
                     f"Point {version} already holds release {found.record['release'][:12]}, but another release is live. "
                     "A point is never overwritten; take the backup under another version."
@@ -303,7 +310,7 @@ class Backend:
 
     def stopped(self) -> Result:
         stack = self.stack
-        scene = stack.look()
+        scene = stack.look_to_stop()
         alive = [each for each in _hold.all_of(stack, scene.project) if each.alive]
         if not alive and not _hold.responders(stack):
             return {"changed": False, "msg": f"{scene.project} is stopped already"}

@@ -49,13 +49,18 @@ def find_program(given: str | None, path: str = "") -> str:
 class Compose:
     """One project; its files may be looked at in another folder, as they were once."""
 
-    def __init__(self, cli: Cli, program: str, connection: Connection, folder: str, scratch: str, group: str | None) -> None:
+    def __init__(self, cli: Cli, given: str | None, connection: Connection, folder: str, scratch: str, group: str | None) -> None:
         self.cli = cli
-        self.program = program
+        self.given = given
         self.connection = connection
         self.folder = folder
         self.scratch = scratch
         self.group = group
+
+    @property
+    def program(self) -> str:
+        """Looked for when it is needed: to stop containers it is not."""
+        return find_program(self.given)
 
     def require(self) -> None:
         done = self.cli([self.program, "version", "--short"])
@@ -91,6 +96,8 @@ class Compose:
         return folder
 
     def call(self, project: str | None, files: t.Sequence[str], env_files: t.Sequence[str], words: t.Sequence[str]) -> Completed:
+        if not files:  # compose would look for some in the folders above
+            raise RollbackError(f"There is no compose file for the project in {self.folder}.")
         argv = [self.program, "--ansi", "never", "--progress", "quiet", "--project-directory", self.folder]
         argv += [word for path in files for word in ("--file", path)]
         argv += [word for path in env_files for word in ("--env-file", path)]

@@ -23,6 +23,7 @@ class Container(t.NamedTuple):
     project: str
     service: str
     image: str  # the image's ID
+    made_from: str  # what the image was called when the container was made
     status: str  # created, running, paused, restarting, removing, exited, dead
     restarts: int
     started: str
@@ -52,6 +53,7 @@ def _container(found: dict[str, t.Any]) -> Container:
         project=str(labels.get(f"{LABEL}project") or ""),
         service=str(labels.get(f"{LABEL}service") or ""),
         image=str(found.get("Image") or ""),
+        made_from=str(config.get("Image") or ""),
         status=str(state.get("Status") or ""),
         restarts=int(found.get("RestartCount") or 0),
         started=str(state.get("StartedAt") or ""),

@@ -10,16 +10,15 @@ import json
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import short
-from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Stack, shown
+from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, shown
 from ansible_collections.payops.rollback.plugins.module_utils._docker._way import shown as beside_shown
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
 Result = t.Dict[str, t.Any]
 
 
-def picture(stack: Stack) -> Result:
+def picture(stack: Stack, scene: Scene) -> Result:
     """What is true now, without any secret."""
-    scene = stack.look()
     state = stack.state()
     try:
         record: Record = stack.live_record(scene)

@@ -31,7 +31,7 @@ class Target(t.NamedTuple):
 
 def archive(stack: Stack, version: str, scene: Scene) -> dict[str, t.Any]:
     """Write the component. Its images get tags of their own, so that they outlive the next build of the same name."""
-    record = stack.live_record(scene)
+    record = stack.live_record(scene, strict=True)
     with stack.run.step("archive", version=version) as learnt, new_component(stack.paths, version, COMPONENT, stack.run.run_id) as writer:
         services = {}
         for service, image in record["images"].items():
