@@ -106,6 +106,12 @@ class Containers:
                     continue  # it went while we looked
         return sorted(found, key=lambda each: (each.service, each.name))
 
+    def images_in_use(self) -> set[str]:
+        """The images of all containers of the engine, whosever they are and whether they run."""
+        client = self.engine.client()
+        with self.engine.readable_errors("listing containers"):
+            return {str(each["ImageID"]) for each in client.containers(all=True)}
+
     def log_tail(self, container: Container, lines: int = 6) -> str:
         client = self.engine.client()
         try:

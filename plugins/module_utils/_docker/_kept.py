@@ -13,7 +13,9 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._reference
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import COMPONENT
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Stack
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import read_json
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component
+from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
 
 def secure(stack: Stack, images: t.Mapping[str, str], refs: t.Mapping[str, t.Any]) -> list[str]:
@@ -35,14 +37,13 @@ def secure(stack: Stack, images: t.Mapping[str, str], refs: t.Mapping[str, t.Any
 
 
 def droppable(stack: Stack) -> list[str]:
-    """Kept tags of images that neither run nor are in a point on this host."""
-    scene = stack.look()
-    record = stack.live_record(scene)
-    needed = {*record["images"].values(), *(each.image for each in scene.containers)}
-    for version in os.listdir(stack.paths.system):
-        if not version.startswith(".") and os.path.isdir(stack.paths.component(version, COMPONENT)):
-            facts = load_component(stack.paths, version, COMPONENT)["facts"]
-            needed |= {told["image"] for told in facts["services"].values()}
+    """Kept tags of images that nothing needs any more; where that cannot be known, none."""
+    record = stack.live_record(stack.look())
+    try:
+        needed = {*record["images"].values(), *stack.containers.images_in_use(), *_needed_by_systems(stack.paths)}
+    except (RollbackError, OSError) as exc:
+        stack.notes.append(f"No kept tag was removed, since not every point tells which images it needs: {exc}")
+        return []
     found = set()
     for reference in {name for name in record["refs"].values() if name}:
         tag = parse_tag("image", reference)
@@ -53,3 +54,25 @@ def droppable(stack: Stack) -> list[str]:
                     if kept_tag(other, stack.settings.kept_prefix, each["image"]) == other:
                         found.add(name)
     return sorted(found)
+
+
+def _needed_by_systems(paths: Paths) -> t.Iterator[str]:
+    """The images of all points in the store, and those that its other systems remember: several may share one repository of images."""
+    for system in sorted(os.listdir(paths.store)):
+        if not os.path.isdir(os.path.join(paths.store, system, ".run")):
+            continue
+        here = Paths(paths.store, system)
+        for version in sorted(os.listdir(here.system)):
+            if not version.startswith(".") and os.path.isdir(os.path.join(here.system, version, COMPONENT)):
+                yield from _images_of(load_component(here, version, COMPONENT)["facts"], f"point {version} of {system}")
+        state = read_json(here.state(COMPONENT), {}) if here.system != paths.system else {}
+        switch = state.get("switch") or {}
+        for record in (state.get("live"), state.get("kept"), state.get("staged"), switch.get("to"), switch.get("from")):
+            yield from ((record or {}).get("images") or {}).values()
+
+
+def _images_of(facts: t.Mapping[str, t.Any], what: str) -> list[str]:
+    try:
+        return [str(told["image"]) for told in facts["services"].values()]
+    except (KeyError, TypeError, AttributeError):
+        raise RollbackError(f"{what} does not say which images its services had. It is damaged.") from None
