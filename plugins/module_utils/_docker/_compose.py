@@ -75,16 +75,17 @@ class Compose:
         given = self.connection
         env = {"DOCKER_HOST": given.docker_host, "COMPOSE_FILE": "", "COMPOSE_PROFILES": os.environ.get("COMPOSE_PROFILES", "")}
         if given.tls or given.validate_certs:
+            env["DOCKER_TLS"] = "1"  # without it compose would talk in clear where nothing is verified
             env["DOCKER_TLS_VERIFY"] = "1" if given.validate_certs else ""
             env["DOCKER_CERT_PATH"] = self._certificates()
         return {key: value for key, value in env.items() if value or key == "DOCKER_TLS_VERIFY"}
 
     def _certificates(self) -> str:
-        """The docker programs take three files of fixed names in one folder."""
+        """The docker programs take three files of fixed names in one folder, and want the first even where nothing is verified."""
         folder = os.path.join(self.scratch, "docker-certificates")
         make_dir(folder, self.group)
         for name, path in (
-            ("ca.pem", self.connection.ca_path),
+            ("ca.pem", self.connection.trusted),
             ("cert.pem", self.connection.client_cert),
             ("key.pem", self.connection.client_key),
         ):
