@@ -94,7 +94,7 @@ class Backend:
             return {"changed": True, "actions": [f"archive the images and files of {scene.project} as {version}"], "version": version}
         if not scene.spec:
             raise RollbackError(f"No point was taken: {stack.notes[0]}")
-        stack.remember(project=scene.project)
+        stack.remember_seen(scene)
         done = _point.archive(stack, version, scene)
         stack.actions.append(f"archived release {done['release'][:12]} of {scene.project} as {version}")
         stack.actions += left_out(stack, scene)
@@ -316,7 +316,7 @@ class Backend:
             return {"changed": False, "msg": f"{scene.project} is stopped already"}
         if self.check:
             return {"changed": True, "actions": [f"stop {each.name}" for each in alive] or ["end the responder"]}
-        _hold.stop(stack, scene.project)
+        _hold.stop(stack, scene)
         return {"changed": True}
 
     def complete(self) -> Result:

@@ -12,6 +12,7 @@ The state file remembers between runs, beside what image_retag writes there::
     kept      the same of what the last switch replaced
     staged    the same of what was made ready
     hold      {since, deadline, run, ports}
+    ports     [[host, port]] when they were last seen: of a range a container that is stopped has none
     policies  container -> restart policy, while it is stopped on purpose
     beside    {project, images, ports, proxies, version, run, at}, while a second project may be there (_beside.py)
     outage_ms the last measured one of a plain recreate
@@ -305,7 +306,13 @@ class Stack:
     def addresses(self, scene: Scene) -> list[Address]:
         """Fixed addresses of the host at which customers reach the services; known from before while no container is there."""
         found = sorted({port for each in scene.containers for port in each.ports} | {("", port) for port in self.settings.ports})
-        return found or [(str(host), int(port)) for host, port in (self.state().get("hold") or {}).get("ports") or []]
+        state = self.state()
+        known = (state.get("hold") or {}).get("ports") or state.get("ports") or []
+        return found or [(str(host), int(port)) for host, port in known]
+
+    def remember_seen(self, scene: Scene) -> None:
+        """What only a project that runs, and can be read, tells."""
+        self.remember(project=scene.project, ports=[list(each) for each in self.addresses(scene)])
 
     # -- a switch ------------------------------------------------------------------------------------------------------
 

@@ -209,6 +209,8 @@ def test_a_service_of_several_containers(compose_rig: ComposeRig) -> None:
     rig.check_complete("2.0.0")
     rig.module("stopped")
     assert rig.ask()[0] == 0
+    rig.module("held")  # which container had which port is known from before
+    assert rig.ask()[0] == 503
     rig.module("started")
     rig.check_complete("2.0.0")
 
