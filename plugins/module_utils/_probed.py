@@ -15,7 +15,8 @@ import urllib.request
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
-from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, retarget, run_probes
+from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes
+from ansible_collections.payops.rollback.plugins.module_utils._probe_input import retarget
 
 HOLD_HEADER = "X-Payops-Hold"  # what every responder of ours answers with while it holds a port
 

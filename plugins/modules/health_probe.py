@@ -178,13 +178,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._module import execute
-from ansible_collections.payops.rollback.plugins.module_utils._probe import (
-    check_probes,
-    failure_message,
-    probe_argument_spec,
-    run_probes,
-    success_message,
-)
+from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, run_probes, success_message
+from ansible_collections.payops.rollback.plugins.module_utils._probe_input import check_probes, probe_argument_spec
 
 
 def probe(module: AnsibleModule) -> dict[str, t.Any]:

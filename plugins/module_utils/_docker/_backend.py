@@ -6,19 +6,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker import _beside, _hold, _point, _way
-from ansible_collections.payops.rollback.plugins.module_utils._docker._references import is_kept, kept_tag, parse_tag, short
+from ansible_collections.payops.rollback.plugins.module_utils._docker._kept import droppable, secure
+from ansible_collections.payops.rollback.plugins.module_utils._docker._picture import Result, picture, text
+from ansible_collections.payops.rollback.plugins.module_utils._docker._references import short
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import COMPONENT
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import STEPS as RETAG_STEPS
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, named, plain, shown, side_of
-from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import left_out, plan, secure, settle, switch, tidy
+from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import left_out, plan, settle, switch, tidy
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now
-from ansible_collections.payops.rollback.plugins.module_utils._points import load_component
 
 STATES = ("archived", "staged", "beside", "held", "live", "previous", "alone", "started", "stopped", "complete")
 OWN_STEPS = (
@@ -41,7 +41,6 @@ OWN_STEPS = (
     "complete",
 )
 STEPS = (*OWN_STEPS, *RETAG_STEPS)
-Result = t.Dict[str, t.Any]
 
 
 class Backend:
@@ -50,8 +49,12 @@ class Backend:
         self.check = check
 
     def reach(self, state: str, version: str | None, undo_run: t.Sequence[str] | None = None) -> Result:
-        self.stack.compose.require()
-        before = self.picture()
+        look = self.stack.look
+        if state == "stopped":
+            look = self.stack.look_to_stop
+        else:
+            self.stack.compose.require()
+        before = picture(self.stack, look())
         if state in ("archived", "staged", "live"):
             if version is None:
                 raise RollbackError(f"state={state} needs version: the name of a rollback point, for example '20231201_120000'.")
@@ -63,37 +66,16 @@ class Backend:
         else:
             result = getattr(self, state)()
         result.setdefault("actions", self.stack.actions)
-        after = before if self.check else self.picture()
+        after = before if self.check else picture(self.stack, look())
         will = result.pop("will", {})
         result.update(
-            after, steps=self.stack.run.steps, notes=self.stack.notes, diff={"before": _text(before), "after": _text({**after, **will})}
+            after,
+            steps=self.stack.run.steps,
+            notes=list(dict.fromkeys(self.stack.notes)),
+            diff={"before": text(before), "after": text({**after, **will})},
         )
         result.setdefault("msg", "; ".join(result["actions"]) or f"{self.stack.name}: nothing to do")
         return result
-
-    def picture(self) -> Result:
-        """What is true now, without any secret."""
-        stack = self.stack
-        scene = stack.look()
-        state = stack.state()
-        try:
-            record: Record = stack.live_record(scene)
-        except RollbackError as exc:
-            record = {"version": None, "release": None, "images": {}}
-            stack.notes.append(str(exc))
-        return {
-            "app": scene.project,
-            "live": {key: record[key] for key in ("version", "release", "images")},
-            "kept": _short(state.get("kept")),
-            "staged": _short(state.get("staged")),
-            "hold": state.get("hold"),
-            "unfinished": shown(state.get("switch")),
-            "beside": _way.shown(state.get("beside")),
-            "containers": [
-                {"name": each.name, "service": each.service, "image": each.image, "status": each.status, "restarts": each.restarts}
-                for each in scene.containers
-            ],
-        }
 
     # -- points and staging --------------------------------------------------------------------------------------------
 
@@ -102,7 +84,7 @@ class Backend:
         scene = stack.look()
         if os.path.isdir(stack.paths.component(version, COMPONENT)):
             found = _point.target(stack, version)
-            if found.record["release"] != stack.live_record(scene)["release"]:
+            if found.record["release"] != stack.live_record(scene, strict=True)["release"]:
                 raise RollbackError(
                     f"Point {version} already holds release {found.record['release'][:12]}, but another release is live. "
                     "A point is never overwritten; take the backup under another version."
@@ -112,7 +94,7 @@ class Backend:
             return {"changed": True, "actions": [f"archive the images and files of {scene.project} as {version}"], "version": version}
         if not scene.spec:
             raise RollbackError(f"No point was taken: {stack.notes[0]}")
-        stack.remember(project=scene.project)
+        stack.remember_seen(scene)
         done = _point.archive(stack, version, scene)
         stack.actions.append(f"archived release {done['release'][:12]} of {scene.project} as {version}")
         stack.actions += left_out(stack, scene)
@@ -328,19 +310,19 @@ class Backend:
 
     def stopped(self) -> Result:
         stack = self.stack
-        scene = stack.look()
+        scene = stack.look_to_stop()
         alive = [each for each in _hold.all_of(stack, scene.project) if each.alive]
         if not alive and not _hold.responders(stack):
             return {"changed": False, "msg": f"{scene.project} is stopped already"}
         if self.check:
             return {"changed": True, "actions": [f"stop {each.name}" for each in alive] or ["end the responder"]}
-        _hold.stop(stack, scene.project)
+        _hold.stop(stack, scene)
         return {"changed": True}
 
     def complete(self) -> Result:
         stack = self.stack
         state = stack.state()
-        tags = self._droppable()
+        tags = droppable(stack)
         had = bool(state.get("kept") or state.get("staged"))
         if self.check:
             return {"changed": bool(tags) or had, "actions": [f"remove the tag {tag}" for tag in tags]}
@@ -363,43 +345,8 @@ class Backend:
             stack.actions.append(f"removed {', '.join(tags)}" if tags else "forgot the previous release")
         return {"changed": bool(tags) or had, "removed": tags}
 
-    def _droppable(self) -> list[str]:
-        """Kept tags of images that neither run nor are in a point on this host."""
-        stack = self.stack
-        scene = stack.look()
-        record = stack.live_record(scene)
-        needed = {*record["images"].values(), *(each.image for each in scene.containers)}
-        for version in os.listdir(stack.paths.system):
-            if not version.startswith(".") and os.path.isdir(stack.paths.component(version, COMPONENT)):
-                facts = load_component(stack.paths, version, COMPONENT)["facts"]
-                needed |= {told["image"] for told in facts["services"].values()}
-        found = set()
-        for reference in {name for name in record["refs"].values() if name}:
-            tag = parse_tag("image", reference)
-            for each in stack.containers.engine.available(tag):
-                for name in each["tags"]:
-                    other = parse_tag("tag", name)
-                    if is_kept(other, stack.settings.kept_prefix) and each["image"] not in needed and other.repository == tag.repository:
-                        if kept_tag(other, stack.settings.kept_prefix, each["image"]) == other:
-                            found.add(name)
-        return sorted(found)
-
 
 def seconds(stamp: str) -> float:
     import datetime
 
     return datetime.datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc).timestamp()
-
-
-def _short(record: Record | None) -> Record | None:
-    if not record:
-        return None
-    images = {name: short(image) for name, image in (record.get("images") or {}).items()}
-    path = ", ".join(f"{(record.get('refs') or {}).get(name) or name} as {image}" for name, image in sorted(images.items()))
-    return {**{key: record.get(key) for key in ("version", "release", "images")}, "path": path}
-
-
-def _text(picture: Result) -> str:
-    told = {key: picture.get(key) for key in ("live", "kept", "staged", "hold")}
-    told["containers"] = sorted(f"{each['name']} {each['status']} {short(each['image'])}" for each in picture.get("containers") or [])
-    return json.dumps(told, indent=2, sort_keys=True) + "\n"

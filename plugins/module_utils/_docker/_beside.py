@@ -28,9 +28,10 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker._compose import Spec
 from ansible_collections.payops.rollback.plugins.module_utils._docker._judge import Demand, await_containers
+from ansible_collections.payops.rollback.plugins.module_utils._docker._kept import secure
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import kept_tag, parse_tag
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, named
-from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import first_answer, secure
+from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import first_answer
 from ansible_collections.payops.rollback.plugins.module_utils._docker._way import SUFFIX, Way, published
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, write_atomic

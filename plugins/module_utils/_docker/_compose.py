@@ -49,13 +49,18 @@ def find_program(given: str | None, path: str = "") -> str:
 class Compose:
     """One project; its files may be looked at in another folder, as they were once."""
 
-    def __init__(self, cli: Cli, program: str, connection: Connection, folder: str, scratch: str, group: str | None) -> None:
+    def __init__(self, cli: Cli, given: str | None, connection: Connection, folder: str, scratch: str, group: str | None) -> None:
         self.cli = cli
-        self.program = program
+        self.given = given
         self.connection = connection
         self.folder = folder
         self.scratch = scratch
         self.group = group
+
+    @property
+    def program(self) -> str:
+        """Looked for when it is needed: to stop containers it is not."""
+        return find_program(self.given)
 
     def require(self) -> None:
         done = self.cli([self.program, "version", "--short"])
@@ -70,16 +75,17 @@ class Compose:
         given = self.connection
         env = {"DOCKER_HOST": given.docker_host, "COMPOSE_FILE": "", "COMPOSE_PROFILES": os.environ.get("COMPOSE_PROFILES", "")}
         if given.tls or given.validate_certs:
+            env["DOCKER_TLS"] = "1"  # without it compose would talk in clear where nothing is verified
             env["DOCKER_TLS_VERIFY"] = "1" if given.validate_certs else ""
             env["DOCKER_CERT_PATH"] = self._certificates()
         return {key: value for key, value in env.items() if value or key == "DOCKER_TLS_VERIFY"}
 
     def _certificates(self) -> str:
-        """The docker programs take three files of fixed names in one folder."""
+        """The docker programs take three files of fixed names in one folder, and want the first even where nothing is verified."""
         folder = os.path.join(self.scratch, "docker-certificates")
         make_dir(folder, self.group)
         for name, path in (
-            ("ca.pem", self.connection.ca_path),
+            ("ca.pem", self.connection.trusted),
             ("cert.pem", self.connection.client_cert),
             ("key.pem", self.connection.client_key),
         ):
@@ -91,6 +97,8 @@ class Compose:
         return folder
 
     def call(self, project: str | None, files: t.Sequence[str], env_files: t.Sequence[str], words: t.Sequence[str]) -> Completed:
+        if not files:  # compose would look for some in the folders above
+            raise RollbackError(f"There is no compose file for the project in {self.folder}.")
         argv = [self.program, "--ansi", "never", "--progress", "quiet", "--project-directory", self.folder]
         argv += [word for path in files for word in ("--file", path)]
         argv += [word for path in env_files for word in ("--env-file", path)]

@@ -23,6 +23,7 @@ class Container(t.NamedTuple):
     project: str
     service: str
     image: str  # the image's ID
+    made_from: str  # what the image was called when the container was made
     status: str  # created, running, paused, restarting, removing, exited, dead
     restarts: int
     started: str
@@ -52,6 +53,7 @@ def _container(found: dict[str, t.Any]) -> Container:
         project=str(labels.get(f"{LABEL}project") or ""),
         service=str(labels.get(f"{LABEL}service") or ""),
         image=str(found.get("Image") or ""),
+        made_from=str(config.get("Image") or ""),
         status=str(state.get("Status") or ""),
         restarts=int(found.get("RestartCount") or 0),
         started=str(state.get("StartedAt") or ""),
@@ -103,6 +105,12 @@ class Containers:
                 except _engine.docker.errors.NotFound:
                     continue  # it went while we looked
         return sorted(found, key=lambda each: (each.service, each.name))
+
+    def images_in_use(self) -> set[str]:
+        """The images of all containers of the engine, whosever they are and whether they run."""
+        client = self.engine.client()
+        with self.engine.readable_errors("listing containers"):
+            return {str(each["ImageID"]) for each in client.containers(all=True)}
 
     def log_tail(self, container: Container, lines: int = 6) -> str:
         client = self.engine.client()

@@ -20,6 +20,7 @@ try:
     import docker
     import docker.errors
     import docker.tls
+    import requests.certs
     import requests.exceptions
 except ImportError:
     docker = None
@@ -39,6 +40,11 @@ class Connection(t.NamedTuple):
     ca_path: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
+
+    @property
+    def trusted(self) -> str:
+        """The file with the authorities that the SDK goes by."""
+        return self.ca_path or str(requests.certs.where())
 
 
 class Engine:

@@ -97,7 +97,7 @@ class Files:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def read(self) -> FileSet:
-        """The set as it lies in the project's folder."""
+        """The set as it lies in the project's folder, as far as it does."""
         if not os.path.isdir(self.folder):
             raise RollbackError(f"project_dir {self.folder} does not exist or is no folder. Set it to the folder with the compose file.")
         found: FileSet = {}
@@ -105,13 +105,17 @@ class Files:
             path = self.path(name)
             if os.path.exists(path):
                 found[name] = _content(path)
-            elif name in self.files or name in self.interpolate or (name in self.env_files and name != ENV):
-                raise RollbackError(f"{path} does not exist. Correct files, env_files or interpolate_from, or bring it back.")
+        return found
+
+    def require(self, found: FileSet) -> None:
+        """Everything that was listed is in the set. A point holds nothing less; the way back is possible with less."""
+        for name in (*self.files, *self.interpolate, *(each for each in self.env_files if each != ENV)):
+            if name not in found:
+                raise RollbackError(f"{self.path(name)} does not exist. Correct files, env_files or interpolate_from, or bring it back.")
         if not self.compose_files(found):
             raise RollbackError(
                 f"{self.folder} has no compose file (looked for {', '.join(self.files or DEFAULTS)}). Set project_dir to the folder that has it, or files."
             )
-        return found
 
     def unlisted(self, files: FileSet) -> list[str]:
         """Environment files that the compose files name and the set does not have: they would stay as they are now."""

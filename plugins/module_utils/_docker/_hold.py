@@ -179,10 +179,10 @@ def hold(stack: Stack, scene: Scene) -> None:
     stack.actions.append(f"{stack.name} {f'answers 503 on port {where}' if where else 'is stopped'}; state=started ends it")
 
 
-def stop(stack: Stack, project: str) -> None:
+def stop(stack: Stack, scene: Scene) -> None:
     with stack.run.step("stop") as learnt:
-        stack.remember(project=project)
-        learnt["stopped"] = bring_down(stack, project, STOP_SECONDS)
+        stack.remember_seen(scene)
+        learnt["stopped"] = bring_down(stack, scene.project, STOP_SECONDS)
         stop_responder(stack)
         stack.remember(hold=None)
     stack.actions.append(f"stopped {', '.join(learnt['stopped']) or 'the responder'}; state=started starts the release that is there")

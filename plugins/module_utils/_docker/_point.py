@@ -10,10 +10,10 @@ import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker._files import MAX_FILE, stored_name
+from ansible_collections.payops.rollback.plugins.module_utils._docker._kept import secure
 from ansible_collections.payops.rollback.plugins.module_utils._docker._references import DIGEST, parse_tag, short
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import COMPONENT
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, release_of
-from ansible_collections.payops.rollback.plugins.module_utils._docker._switch import secure
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import make_dir, write_atomic
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, read_regular, verify_component
@@ -32,7 +32,7 @@ class Target(t.NamedTuple):
 
 def archive(stack: Stack, version: str, scene: Scene) -> dict[str, t.Any]:
     """Write the component. Its images get tags of their own, so that they outlive the next build of the same name."""
-    record = stack.live_record(scene)
+    record = stack.live_record(scene, strict=True)
     with stack.run.step("archive", version=version) as learnt, new_component(stack.paths, version, COMPONENT, stack.run.run_id) as writer:
         services = {}
         for service, image in record["images"].items():

@@ -10,7 +10,7 @@ import os
 import typing as t
 from contextlib import contextmanager
 
-from ansible_collections.payops.rollback.plugins.module_utils._docker._compose import Compose, find_program
+from ansible_collections.payops.rollback.plugins.module_utils._docker._compose import Compose
 from ansible_collections.payops.rollback.plugins.module_utils._docker._containers import Containers
 from ansible_collections.payops.rollback.plugins.module_utils._docker._engine import Engine
 from ansible_collections.payops.rollback.plugins.module_utils._docker._files import Files
@@ -21,7 +21,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._switch im
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import check_name
 from ansible_collections.payops.rollback.plugins.module_utils._module import cli_of, paths_of
-from ansible_collections.payops.rollback.plugins.module_utils._probe import check_probes, probe_argument_spec
+from ansible_collections.payops.rollback.plugins.module_utils._probe_input import check_probes, probe_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 
 if t.TYPE_CHECKING:
@@ -93,5 +93,5 @@ def stack_of(module: AnsibleModule, run: Run) -> t.Iterator[Stack]:
         paths = paths_of(module)
         settings = _settings(params)
         files = Files(folder, params["files"], params["env_files"], params["interpolate_from"], folder_of_sets(paths.run))
-        compose = Compose(cli_of(module), find_program(params["compose_bin"]), engine.connection, folder, paths.run, paths.group)
+        compose = Compose(cli_of(module), params["compose_bin"], engine.connection, folder, paths.run, paths.group)
         yield Stack(paths, run, settings, compose, Containers(engine), files, params["project_name"])

@@ -12,6 +12,7 @@ The state file remembers between runs, beside what image_retag writes there::
     kept      the same of what the last switch replaced
     staged    the same of what was made ready
     hold      {since, deadline, run, ports}
+    ports     [[host, port]] when they were last seen: of a range a container that is stopped has none
     policies  container -> restart policy, while it is stopped on purpose
     beside    {project, images, ports, proxies, version, run, at}, while a second project may be there (_beside.py)
     outage_ms the last measured one of a plain recreate
@@ -27,7 +28,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._docker._compose import Compose, Spec
 from ansible_collections.payops.rollback.plugins.module_utils._docker._containers import Address, Container, Containers
 from ansible_collections.payops.rollback.plugins.module_utils._docker._files import Files, FileSet, set_hash
-from ansible_collections.payops.rollback.plugins.module_utils._docker._references import parse_tag
+from ansible_collections.payops.rollback.plugins.module_utils._docker._references import DIGEST, parse_tag
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import COMPONENT
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import canonical_json, now, read_json, sha256_bytes, write_json
@@ -125,19 +126,34 @@ class Stack:
     def look(self) -> Scene:
         files = self.files.read()
         try:
+            self.files.require(files)
             spec = self.compose.config(self.given_name, *self.read(files))
             project = str(spec.get("name"))
         except RollbackError as exc:
-            # What is left may have broken the file. The containers tell which project it is.
-            twin = (self.state().get("beside") or {}).get("project")
-            spec, found = {}, [name for name in self.containers.projects_in(self.files.folder) if name != twin]
-            known = self.given_name or self.state().get("project") or (found[0] if len(found) == 1 else None)
-            if known is None:
-                raise
-            project = str(known)
-            self.notes.append(str(exc))
+            # What is left may have broken a file, or lost it.
+            spec, project = {}, self._project_by_engine(exc)
         services = self._services(spec)
         return Scene(project, files, spec, [each for each in self.containers.of_project(project) if each.service in services])
+
+    def look_to_stop(self) -> Scene:
+        """To stop containers neither the files nor compose itself are needed: an emergency goes by the engine, if it must."""
+        try:
+            self.compose.require()
+            return self.look()
+        except RollbackError as exc:
+            project, services = self._project_by_engine(exc), self.settings.services
+        found = self.containers.of_project(project)
+        return Scene(project, {}, {}, [each for each in found if not services or each.service in services])
+
+    def _project_by_engine(self, exc: RollbackError) -> str:
+        """The name that was given or is remembered, else that of the containers which were made in this folder."""
+        twin = (self.state().get("beside") or {}).get("project")
+        found = [name for name in self.containers.projects_in(self.files.folder) if name != twin]
+        known = self.given_name or self.state().get("project") or (found[0] if len(found) == 1 else None)
+        if known is None:
+            raise exc
+        self.notes.append(str(exc))
+        return str(known)
 
     def _services(self, spec: Spec) -> tuple[str, ...]:
         there = spec.get("services") or {}
@@ -158,12 +174,24 @@ class Stack:
         told = ((spec.get("services") or {}).get(service) or {}).get("image") or f"{project}-{service}"
         return None if "@" in told else str(parse_tag(f"image of service {service}", told))
 
-    def images(self, scene: Scene) -> dict[str, str]:
-        """Service -> ID of the image that its containers run, or ran last."""
+    def images(self, scene: Scene, strict: bool = True) -> dict[str, str]:
+        """Service -> ID of the image that its containers run, or ran last.
+
+        A deployment that died half way leaves several. Unless ``strict``, the service has the one that its name names, which is where
+        it was going, or else that of its newest container.
+        """
         found: dict[str, str] = {}
         for service in self.services(scene):
             own = scene.of(service)
             told = {each.image for each in own if each.alive} or {each.image for each in own}
+            if len(told) > 1 and not strict:
+                reference = self.reference(scene.spec, scene.project, service)
+                named = (self.containers.image(reference) or {}).get("image") if reference else None
+                newest = max((each for each in own if each.image in told), key=lambda each: each.started)
+                told = {str(named) if named in told else newest.image}
+                self.notes.append(
+                    f"The containers of service {service} run several images; {next(iter(told))[7:19]} counts as what it is at."
+                )
             if len(told) > 1:
                 raise RollbackError(
                     f"The containers of service {service} run {len(told)} different images ({', '.join(sorted(image[7:19] for image in told))}). "
@@ -181,10 +209,10 @@ class Stack:
             raise RollbackError(f"Project {scene.project} has no service to roll back. Name some in services.")
         return found
 
-    def live_record(self, scene: Scene) -> Record:
-        images = self.images(scene)
+    def live_record(self, scene: Scene, strict: bool = False) -> Record:
+        images = self.images(scene, strict)
         release = release_of(images)
-        refs = {service: self.reference(scene.spec, scene.project, service) for service in images}
+        refs = {service: self._called(scene, service) for service in images}
         version = newest_with(self.paths, COMPONENT, release)
         known = self.state().get("live") or {}
         if known.get("release") == release and known.get("set") == set_hash(scene.files) and known.get("version"):
@@ -197,6 +225,13 @@ class Stack:
             "set": set_hash(scene.files),
             **self.app_version(images),
         }
+
+    def _called(self, scene: Scene, service: str) -> str | None:
+        """The name of its image, also where the file that says it cannot be read."""
+        made_from = next((each.made_from for each in scene.of(service)), "")
+        if service in (scene.spec.get("services") or {}) or not made_from:
+            return self.reference(scene.spec, scene.project, service)
+        return None if "@" in made_from or DIGEST.match(made_from) else str(parse_tag(f"image of service {service}", made_from))
 
     def app_version(self, images: t.Mapping[str, str]) -> dict[str, t.Any]:
         """What the image of the first service says of itself."""
@@ -271,7 +306,13 @@ class Stack:
     def addresses(self, scene: Scene) -> list[Address]:
         """Fixed addresses of the host at which customers reach the services; known from before while no container is there."""
         found = sorted({port for each in scene.containers for port in each.ports} | {("", port) for port in self.settings.ports})
-        return found or [(str(host), int(port)) for host, port in (self.state().get("hold") or {}).get("ports") or []]
+        state = self.state()
+        known = (state.get("hold") or {}).get("ports") or state.get("ports") or []
+        return found or [(str(host), int(port)) for host, port in known]
+
+    def remember_seen(self, scene: Scene) -> None:
+        """What only a project that runs, and can be read, tells."""
+        self.remember(project=scene.project, ports=[list(each) for each in self.addresses(scene)])
 
     # -- a switch ------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._hold impo
     stop_responder,
 )
 from ansible_collections.payops.rollback.plugins.module_utils._docker._judge import Demand, await_containers
-from ansible_collections.payops.rollback.plugins.module_utils._docker._references import kept_tag, parse_tag, short
+from ansible_collections.payops.rollback.plugins.module_utils._docker._kept import secure
+from ansible_collections.payops.rollback.plugins.module_utils._docker._references import short
 from ansible_collections.payops.rollback.plugins.module_utils._docker._retag import Retag, wishes_of
 from ansible_collections.payops.rollback.plugins.module_utils._docker._stack import Record, Scene, Stack, named
 from ansible_collections.payops.rollback.plugins.module_utils._docker._way import SUFFIX, serving, way_of
@@ -33,24 +34,6 @@ from ansible_collections.payops.rollback.plugins.module_utils._probed import awa
 
 NOBODY_SERVED = "nobody is served meanwhile"  # how the plan tells of an outage; the report leaves it out where a hold answers instead
 BRIEFLY = 5.0  # seconds for the health of what is put back
-
-
-def secure(stack: Stack, images: t.Mapping[str, str], refs: t.Mapping[str, t.Any]) -> list[str]:
-    """Give each image a tag of its own, so that no clearing away of nameless images takes it; the tags that were new."""
-    made = []
-    for service, image in sorted(images.items()):
-        if refs.get(service):
-            tag = kept_tag(parse_tag(service, refs[service]), stack.settings.kept_prefix, image)
-            found = (stack.containers.image(str(tag)) or {}).get("image")
-            if found not in (None, image):
-                raise RollbackError(
-                    f"{tag} shall keep {short(image)}, but it names {short(found)}. Remove that tag, or choose another kept_prefix."
-                )
-            if found is None and stack.containers.image(image) is not None:
-                stack.run.fence()
-                stack.containers.engine.write(tag, image)
-                made.append(str(tag))
-    return made
 
 
 def moves_of(stack: Stack, record: Record) -> list[dict[str, str]]:

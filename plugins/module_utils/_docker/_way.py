@@ -100,9 +100,7 @@ def _with_its_files(stack: Stack, scene: Scene, files: FileSet) -> Spec:
                 write_atomic(path, data, 0o600)
             elif stack.files.read().get(name) != data:
                 raise RollbackError(f"{stack.files.path(name)}, outside of the project's folder, was another file then")
-        own = Compose(
-            stack.compose.cli, stack.compose.program, stack.compose.connection, folder, stack.compose.scratch, stack.compose.group
-        )
+        own = Compose(stack.compose.cli, stack.compose.given, stack.compose.connection, folder, stack.compose.scratch, stack.compose.group)
         inside = [
             [os.path.join(folder, name) for name in names] for names in (stack.files.compose_files(files), stack.files.interpolated(files))
         ]

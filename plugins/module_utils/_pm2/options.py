@@ -14,7 +14,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._module import cli_of
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.app import App, Settings, check_settings
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import Pm2
-from ansible_collections.payops.rollback.plugins.module_utils._probe import check_probes, probe_argument_spec
+from ansible_collections.payops.rollback.plugins.module_utils._probe_input import check_probes, probe_argument_spec
 from ansible_collections.payops.rollback.plugins.module_utils._release.options import releases_of
 from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 

@@ -18,8 +18,8 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import write_atomic
-from ansible_collections.payops.rollback.plugins.module_utils._probe import check_probes
 from ansible_collections.payops.rollback.plugins.module_utils._probe_attempts import Failed, attempt
+from ansible_collections.payops.rollback.plugins.module_utils._probe_input import check_probes
 
 OPEN, HELD, CLOSED = 100, 0, -1
 ASK = "/.payops-rollback"

@@ -180,7 +180,9 @@ class ComposeRig:
 
     # -- the module ----------------------------------------------------------------------------------------------------
 
-    def start_module(self, state: str, fault: str = "", check: bool = False, **extra: t.Any) -> modules.Started:
+    def start_module(
+        self, state: str, fault: str = "", check: bool = False, env: t.Mapping[str, str] | None = None, **extra: t.Any
+    ) -> modules.Started:
         given = {
             "store": str(self.store),
             "system": "demo",
@@ -200,7 +202,7 @@ class ComposeRig:
             given["_ansible_check_mode"] = True
         own = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "COMPOSE_"))}
         given = {key: value for key, value in given.items() if value is not None}
-        return modules.start("compose_rollback", given, fault, {**own, **compose.env()})
+        return modules.start("compose_rollback", given, fault, {**own, **compose.env(), **(env or {})})
 
     def run(self, state: str, **more: t.Any) -> dict[str, t.Any]:
         """The module's result, whatever it is; ``{"killed": True}`` if it was."""

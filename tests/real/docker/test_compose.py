@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 
 import pytest
 
@@ -106,6 +107,27 @@ def test_complete_drops_what_nothing_needs(compose_rig: ComposeRig) -> None:
     rig.check_complete("1.0.0")
 
 
+def test_complete_leaves_what_others_need(compose_rig: ComposeRig) -> None:
+    """Another system in the same store has a point of release 2; and a point that cannot be read may need anything."""
+    rig = compose_rig
+    rig.first_and_second()
+    rig.module("archived", version="v2", system="staging")
+    rig.module("live", version="v1")
+    assert rig.module("complete")["removed"] == [] and rig.engine.names(rig.two) == rig.two
+    rig.module("live", version="v2", system="staging")
+    rig.module("archived", version="v3")
+    manifest = rig.store / "demo" / "v3" / "docker" / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    rig.module("live", version="v1")
+    shutil.rmtree(rig.store / "staging")
+    done = rig.module("complete")
+    assert done["changed"] and done["removed"] == [] and "v3" in " ".join(done["notes"]), done["notes"]
+    assert rig.engine.names(rig.two) == rig.two
+    assert "no previous release" in rig.refused("previous")
+    shutil.rmtree(manifest.parent)
+    assert len(rig.module("complete")["removed"]) == 1
+
+
 def test_damaged_and_foreign_points(compose_rig: ComposeRig) -> None:
     rig = compose_rig
     rig.first_and_second()
@@ -187,6 +209,8 @@ def test_a_service_of_several_containers(compose_rig: ComposeRig) -> None:
     rig.check_complete("2.0.0")
     rig.module("stopped")
     assert rig.ask()[0] == 0
+    rig.module("held")  # which container had which port is known from before
+    assert rig.ask()[0] == 503
     rig.module("started")
     rig.check_complete("2.0.0")
 

@@ -13,16 +13,10 @@ import typing as t
 
 import pytest
 
-from ansible_collections.payops.rollback.plugins.module_utils import _probe, _probe_attempts
+from ansible_collections.payops.rollback.plugins.module_utils import _probe, _probe_attempts, _probe_input
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._probe import (
-    check_probes,
-    failure_message,
-    percentile,
-    probe_argument_spec,
-    retarget,
-    run_probes,
-)
+from ansible_collections.payops.rollback.plugins.module_utils._probe import failure_message, percentile, run_probes
+from ansible_collections.payops.rollback.plugins.module_utils._probe_input import check_probes, probe_argument_spec, retarget
 
 URL = "http://127.0.0.1:5000/health"
 
@@ -98,7 +92,7 @@ def test_numbers_that_cannot_work_are_refused(successes: int, deadline: float, i
 
 
 def test_psycopg2_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_probe, "HAS_PSYCOPG2", False)
+    monkeypatch.setattr(_probe_input, "HAS_PSYCOPG2", False)
     with pytest.raises(RollbackError, match="python3-psycopg2"):
         check_probes([{"type": "sql", "database": "d"}])
 
@@ -318,8 +312,8 @@ def test_retarget_moves_http_and_tcp_and_leaves_the_rest() -> None:
 
 def test_the_argument_spec_knows_every_option() -> None:
     options = set(probe_argument_spec()["options"])
-    known = {key for required, optional in _probe._OPTIONS.values() for key in (*required, *optional)}
-    assert options == known | set(_probe._COMMON)
+    known = {key for required, optional in _probe_input._OPTIONS.values() for key in (*required, *optional)}
+    assert options == known | set(_probe_input._COMMON)
 
 
 def test_secrets_are_marked() -> None:

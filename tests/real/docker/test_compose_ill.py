@@ -1,0 +1,94 @@
+# Copyright (c) 2026 payops.rollback contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""compose_rollback on a project that somebody else has left ill: what a dead deployment leaves is when people roll back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.ports import free_ports
+from tests.real.docker.compose_rig import ComposeRig
+
+FIRST = ("no compose file", "another service", "no docker compose")
+ILL = [*FIRST, *(pytest.param(how, marks=pytest.mark.full) for how in ("no project_dir", "broken compose file", "no env file"))]
+
+
+def make_ill(rig: ComposeRig, how: str) -> dict[str, object]:
+    """Options with which the module is called from then on."""
+    compose = rig.dir / "docker-compose.yml"
+    if how == "no project_dir":
+        rig.dir.rename(rig.dir.with_name("gone"))
+    elif how == "no compose file":
+        compose.unlink()
+    elif how == "broken compose file":
+        compose.write_text(compose.read_text().replace("services:", "services: ["))
+    elif how == "no env file":
+        (rig.dir / ".env").unlink()
+        return {"env_files": ["api.env"]}
+    elif how == "another service":
+        compose.write_text(compose.read_text().replace("  api:", "  backend:"))
+    else:
+        return {"compose_bin": str(rig.dir / "docker-compose")}
+    return {}
+
+
+@pytest.mark.parametrize("how", ILL)
+@pytest.mark.parametrize("known", [pytest.param(True, marks=pytest.mark.full), False], ids=["known", "unknown"])
+def test_an_emergency_needs_the_engine_alone(compose_rig: ComposeRig, how: str, known: bool) -> None:
+    rig = compose_rig
+    rig.one = rig.deploy("1.0.0")
+    if known:
+        rig.module("archived", version="v1")
+    options = make_ill(rig, how)
+    assert rig.run("stopped", check=True, **options)["changed"]
+    done = rig.run("stopped", **options)
+    assert not done.get("failed"), done["msg"]
+    assert done["changed"] and rig.ask()[0] == 0
+    found = rig.containers()
+    api = found[f"{rig.project}-api-1"]
+    assert api["State"]["Status"] == "exited" and api["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    assert found[f"{rig.project}-db-1"]["State"]["Status"] == "running", "nobody said that it is to stop"
+    assert not rig.run("stopped", **options)["changed"]
+
+
+def test_the_way_back_brings_a_listed_file_that_is_gone(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    (rig.dir / "more.env").write_text("MORE=1\n")
+    options = {"env_files": [".env", "more.env"]}
+    rig.one = rig.deploy("1.0.0")
+    rig.module("archived", version="v1", **options)
+    rig.two = rig.deploy("2.0.0", feature="two")
+    for name in ("more.env", "docker-compose.yml"):
+        (rig.dir / name).unlink()
+    assert "more.env" in rig.refused("archived", version="v2", **options)
+    assert rig.module("started", check=True, **options)["app"] == rig.project  # what a rollback looks at first
+    rig.module("staged", version="v1", **options)
+    rig.module("live", version="v1", **options)
+    assert (rig.dir / "more.env").read_text() == "MORE=1\n"
+    rig.check_complete("1.0.0", again=False)
+
+
+def test_a_deployment_that_died_half_way_is_left(compose_rig: ComposeRig) -> None:
+    """One container runs the old image, the other one the new."""
+    rig = compose_rig
+    rig.replicas = 2
+    rig.more = "    deploy: {replicas: 2}"
+    rig.port = free_ports(2)
+    rig.publish = f"{rig.port}-{rig.port + 1}"
+    rig.write_files("one")
+    rig.one = rig.deploy("1.0.0")
+    rig.module("archived", version="v1")
+    rig.two = rig.build("2.0.0")
+    rig.write_files("two")
+    rig.engine.client().remove_container(f"{rig.project}-api-2", force=True)
+    rig.compose("up", "--detach", "--no-build", "--no-recreate")
+    images = {each["Image"] for name, each in rig.containers().items() if "api" in name}
+    assert images == {rig.one, rig.two}
+    assert "different images" in rig.refused("archived", version="v2")
+    rig.module("started", check=True)  # what a rollback looks at first
+    rig.module("staged", version="v1")
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    rig.module("previous")
+    rig.check_complete("2.0.0")
