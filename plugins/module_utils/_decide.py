@@ -16,13 +16,15 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
 # Intents whose playbook has a longer name than they have.
-PLAYBOOKS = {name: f"rollback_{name}" for name in ("full", "database", "application", "emergency", "gradual")}
+PLAYBOOKS = {name: f"rollback_{name}" for name in ("full", "database", "application", "emergency", "gradual", "points")}
 BARE = "{}.yml"  # how a playbook is named where nobody knows how this one was called
 # What may be left unfinished without standing in the way of anything: a backup leaves no half point,
 # and an emergency only stops things, which is what every rollback starts from.
 HARMLESS = ("backup", "emergency")
 # What may always take over from a dead run.
 RESCUERS = ("undo", "emergency")
+# How a run says that another has taken the lock over from it: what reports it knows it by these words.
+REPLACED = "which it has replaced"
 
 StartedOf = t.Callable[[int], t.Optional[str]]
 Holder = t.Dict[str, t.Any]
@@ -175,7 +177,7 @@ def _against_holder(
     if alive:
         return _refuse(
             f"the lock is held by {describe(holder)}, which is still alive.",
-            [("wait until it is over and type", same), ("take it over with", over)],
+            [("wait until it is over and type", same), ("only if it must not go on, take it over with", over)],
             wanted,
             holds,
             holder,

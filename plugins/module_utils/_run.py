@@ -24,7 +24,7 @@ import typing as t
 from contextlib import contextmanager
 
 from ansible_collections.payops.rollback.plugins.module_utils._below import make_below
-from ansible_collections.payops.rollback.plugins.module_utils._decide import describe
+from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, describe
 from ansible_collections.payops.rollback.plugins.module_utils._errors import Fenced, RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import (
     check_name,
@@ -149,10 +149,10 @@ class Run:
                 )
             return
         if holder.get("run") != self.run_id:
-            us = f"run {self.run_id}, which it has replaced" if self.run_id else "this call, which belongs to no run"
+            us = f"run {self.run_id}, {REPLACED}" if self.run_id else "this call, which belongs to no run"
             raise Fenced(
                 f"The lock of this host is held by {describe(holder)}, not by {us}. This step touched nothing. "
-                f"Wait until that run is over, or take it over: the same command with '-e takeover={holder.get('run')}'.",
+                "Wait until that run is over, and see with rollback_points.yml how things stand.",
                 holder=holder,
             )
 

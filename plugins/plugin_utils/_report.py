@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.module_utils._decide import command
+from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import outage, outage_parts
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, rows_of
@@ -20,6 +20,8 @@ VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "
 ACTING = ("backup", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Runs that exchange something, so that there is something to take back.
 ROLLBACKS = ("full", "database", "application", "gradual")
+# Outcomes after which something is stopped that ran, or runs that was stopped.
+MOVED = ("stopped", "done", "partial")
 
 
 def answers(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str]) -> Answers:
@@ -68,6 +70,11 @@ def _lost_parts(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> dict
     return {str(host): hostvars[host]["transaction_lost"] for host in hosts if hostvars[host].get("transaction_lost")}
 
 
+def _replaced(lost: t.Mapping[str, str]) -> bool:
+    """Whether nothing went wrong on the way back but that another run had taken the lock over, which does the rest."""
+    return bool(lost) and all(REPLACED in why for why in lost.values())
+
+
 def not_stopped(found: Answers) -> dict[str, dict[str, str]]:
     """host -> component -> why an emergency did not stop it: it may still take payments."""
     running: dict[str, dict[str, str]] = {}
@@ -103,7 +110,9 @@ def run_report(
     components: t.Sequence[str] | None = None,
 ) -> dict[str, t.Any]:
     """What ``run_table`` takes."""
-    found = answers(hostvars, gate["hosts"], components or gate["components"])
+    found = answered = answers(hostvars, gate["hosts"], components or gate["components"])
+    if intent != "emergency":  # what an emergency of the same playbook stopped is not what became of it
+        found = {host: {name: {**results, "stop": {}} for name, results in parts.items()} for host, parts in found.items()}
     failure, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "unhealthy"))
     lost, parts_lost = lost_hosts(hostvars, gate["hosts"]), _lost_parts(hostvars, gate["hosts"])
     running = not_stopped(found) if outcome == "stopped" else {}
@@ -114,7 +123,7 @@ def run_report(
         "outcome": "not_stopped" if running else outcome,
         "from": _from(found, gate.get("version")) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
-        "outage_ms": outage(found, _journals(hostvars, gate["hosts"])),
+        "outage_ms": outage(answered, _journals(hostvars, gate["hosts"])),
         "health": health_text(hostvars, gate["hosts"], components or gate["components"], "healthy" if intent == "backup" else "verify"),
         "seconds": datetime.datetime.now(datetime.timezone.utc).timestamp() - float(gate.get("started") or 0),
         "who": gate.get("who"),
@@ -151,7 +160,25 @@ def run_report(
         ]
     if intent == "undo":
         report["from"], report["to"] = gate.get("version"), "before it"
+    if intent == "emergency":  # what an earlier rollback keeps is not of interest now
+        for parts in report["hosts"].values():
+            for row in parts.values():
+                row["kept"] = None
+    if outcome == "planned":
+        report.update(_planned(found), seconds=None, run_id=None, next=["Nothing was changed. The same command without --check does it."])
     return report
+
+
+def _planned(found: Answers) -> dict[str, t.Any]:
+    """What stands in the table of a check: what each component said that it would do, and nothing that is kept yet."""
+    hosts: dict[str, dict[str, t.Any]] = {}
+    for host, parts in found.items():
+        for name, results in parts.items():
+            last = next((results[verb] for verb in reversed(ACTING) if results.get(verb)), {})
+            texts = [f"BLOCKED: {text}" for text in last.get("blockers") or []]
+            texts += [str(text) for text in last.get("plan") or []] or [str(last.get("msg") or "nothing to do")]
+            hosts.setdefault(host, {})[name] = {"did": " ".join(text if text.endswith(".") else f"{text};" for text in texts).rstrip(";")}
+    return {"hosts": hosts, "outage_ms": None}
 
 
 def health_text(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Sequence[str], verb: str) -> str | None:
@@ -169,7 +196,9 @@ def failed_sentence(hostvars: t.Mapping[str, t.Any], gate: t.Mapping[str, t.Any]
     where = {
         "failed": f"nothing was changed, because everything is at {gate.get('version')} already" if idle else None,
         "undone": "every host is back at the version it had",
-        "lost": f"{', '.join(lost)} could not go back (repair: undo.yml)",
+        "lost": "another run has taken its place and says how it ends"
+        if _replaced(lost)
+        else f"{', '.join(lost)} could not go back (repair: undo.yml)",
         "partial": _where_it_stopped(hostvars, gate),
         "done": "every batch is done, but the system as a whole is not healthy (verify.yml looks again, undo.yml takes all of it back)",
         "not_started": "not everything that was stopped runs again (repair what is named here, then recover.yml again)",
@@ -291,6 +320,8 @@ def _next(
     rows: dict[str, t.Any],
     running: t.Mapping[str, t.Mapping[str, str]] | None = None,
 ) -> list[str]:
+    if _replaced(lost):
+        return [f"Another run has taken the place of this one and says how it ends. How things stand: {command('points', dict(gate))}"]
     if lost:
         return [f"{', '.join(lost)} could not go back. Repair with: {command('undo', dict(gate))}"]
     texts = []
@@ -298,11 +329,12 @@ def _next(
         texts.append(f"What runs now is not healthy: {'; '.join(f'{host}: {text}' for host, text in sick.items())}")
     if outcome == "partial":
         texts.append(f"Repair what failed, then go on with the same command. Take the finished batches back: {command('undo', dict(gate))}")
-    if outcome == "done" and intent in ROLLBACKS:
+    if outcome in ("done", "undone") and intent in (*ROLLBACKS, "undo"):
         left = sum(int(entry.get("left") or 0) for entry in rows.values())
         if left:
             places = sorted({str(entry["left_in"]) for entry in rows.values() if entry.get("left") and entry.get("left_in")})
             texts.append(f"{left} newer rows were not carried back; they are in {', '.join(places) or 'what was kept'}.")
+    if outcome == "done" and intent in ROLLBACKS:
         texts.append(f"Take it back: {command('undo', dict(gate))}")
         texts.append(f"It was right; drop what was replaced: {command('complete', dict(gate))}")
     if outcome == "stopped":
@@ -336,7 +368,8 @@ def misfits(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components:
 def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Mapping[str, t.Any]) -> list[str]:
     """What a list of points says first: what is held closed, and runs that did not finish, each with the command that ends it."""
     texts: list[str] = []
-    held: list[str] = []
+    stopped = _stopped([run for host in hosts for run in (hostvars[host].get("transaction_info") or {}).get("runs") or []])
+    held = [f"{stopped} To start again what was stopped: {command('recover', dict(gate))}"] if stopped else []
     undo, seen = command("undo", dict(gate)), set()
     for host in hosts:
         info = hostvars[host].get("transaction_info") or {}
@@ -352,3 +385,13 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Map
                 texts.append(f"Run {run['run']} ({run.get('intent')}{target}, by {run.get('who')}) did not finish or is under way. "
                              f"The same command again finishes it{back}.")  # fmt: skip
     return held + texts
+
+
+def _stopped(runs: t.Iterable[t.Mapping[str, t.Any]]) -> str:
+    """One sentence if the last run that stopped or started anything was an emergency."""
+    moved = [run for run in runs if run.get("intent") in ("emergency", "recover", "undo", *ROLLBACKS) and run.get("outcome") in MOVED]
+    last = max(moved, key=lambda run: str(run.get("since")), default={})
+    if last.get("intent") != "emergency":
+        return ""
+    since = str(last.get("since"))[:19].replace("T", " ")
+    return f"Everything was stopped at {since} UTC by {last.get('who') or 'nobody named'} (emergency, run {last.get('run')})."

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this plugin util is PRIVATE to the collection: it may change without notice.
-"""Plain text for tired people: aligned tables of at most 100 columns, cut with an ellipsis, never wrapped."""
+"""Plain text for tired people: aligned tables of at most 100 columns. What a cell says goes on below it; names are cut with an ellipsis."""
 
 from __future__ import annotations
 
@@ -92,10 +92,11 @@ class Column(t.NamedTuple):
     title: str
     right: bool = False
     floor: int = 0  # a column with a floor may be cut down to it when the table is too wide
+    wraps: bool = False  # what is too long goes on below instead of being cut
 
 
-def table(heads: t.Sequence[Column], rows: t.Sequence[t.Sequence[t.Any]], width: int = WIDTH) -> list[str]:
-    """Aligned lines, two blanks between columns. Too wide: the widest column that may shrink does."""
+def table_rows(heads: t.Sequence[Column], rows: t.Sequence[t.Sequence[t.Any]], width: int = WIDTH) -> list[list[str]]:
+    """Head and rows as aligned lines, two blanks between columns. Too wide: the widest column that may shrink does."""
     texts = [[clean(cell) for cell in row] for row in rows]
     widths = [max([columns(head.title), *(columns(row[index]) for row in texts)]) for index, head in enumerate(heads)]
     used = [index for index, head in enumerate(heads) if any(row[index] for row in texts) or not texts]
@@ -104,24 +105,41 @@ def table(heads: t.Sequence[Column], rows: t.Sequence[t.Sequence[t.Any]], width:
         if not shrinkable:
             break
         widths[max(shrinkable, key=lambda index: widths[index])] -= 1
-    lines = []
+    found = []
     for row in [[head.title for head in heads], *texts]:
-        cells = [pad(cut(row[index], widths[index]), widths[index], heads[index].right) for index in used]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+        cells = {index: wrap(row[index], widths[index], "") if heads[index].wraps else [cut(row[index], widths[index])] for index in used}
+        lines = []
+        for number in range(max(map(len, cells.values()), default=0)):
+            parts = [pad(dict(enumerate(cells[index])).get(number, ""), widths[index], heads[index].right) for index in used]
+            lines.append("  ".join(parts).rstrip())
+        found.append(lines)
+    return found
+
+
+def table(heads: t.Sequence[Column], rows: t.Sequence[t.Sequence[t.Any]], width: int = WIDTH) -> list[str]:
+    return [line for lines in table_rows(heads, rows, width) for line in lines]
 
 
 def wrap(text: str, width: int, indent: str) -> list[str]:
-    """A sentence over as many lines as it needs, broken between words."""
+    """A sentence over as many lines as it needs, broken between words; only a word that is too long for a line is broken itself."""
     lines, line = [], ""
-    for word in clean(text).split(" "):
-        word = cut(word, width - len(indent))
+    for word in _parts(clean(text), width - len(indent)):
         if line and columns(line) + 1 + columns(word) > width - len(indent):
             lines.append(indent + line)
             line = word
         else:
             line = f"{line} {word}" if line else word
     return [*lines, indent + line] if line else lines
+
+
+def _parts(text: str, width: int) -> t.Iterator[str]:
+    """Its words, the too long ones in pieces of at most ``width`` columns."""
+    for word in text.split(" "):
+        while columns(word) > width > 1:
+            piece = cut(word, width + 1)[:-1]
+            yield piece
+            word = word[len(piece) :]
+        yield word
 
 
 def advice(text: str, width: int, indent: str) -> list[str]:
@@ -274,6 +292,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         "partial": "STOPPED HALFWAY",
         "failed": "FAILED",
         "stopped": "STOPPED",
+        "planned": "PLAN",
         "not_stopped": "NOT ALL STOPPED",
         "healthy": "HEALTHY",
         "unchecked": "NOT CHECKED",
@@ -282,6 +301,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
     }.get(str(result.get("outcome")), str(result.get("outcome") or "?"))
     versions = " -> ".join(clean(result[key]) for key in ("from", "to") if result.get(key))
     title = f"{outcome}: {result.get('intent') or 'rollback'} of {result.get('system') or '?'}"
+    planned = result.get("outcome") == "planned"
     outage = result.get("outage_ms")
     facts = [
         ("version", versions),
@@ -305,7 +325,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         heads = [
             Column("HOST", floor=12),
             Column("COMPONENT"),
-            Column("DONE", floor=20),
+            Column("WOULD BE DONE" if planned else "DONE", floor=20, wraps=True),
             Column("KEPT AS", floor=16),
             Column("TOOK", right=True),
         ]
@@ -313,10 +333,10 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         if not fits(heads, cells, width - 2):
             kept = [clean(row[3]) for row in cells]
             heads, cells = [*heads[:3], heads[4]], [[*row[:3], row[4]] for row in cells]
-        head, *rest = ["  " + line for line in table(heads, cells, width - 2)]
-        lines += ["", head]
-        for line, name in zip(rest, kept, strict=True):
-            lines += [line, *([cut(f"    kept as {name}", width)] if name else [])]
+        head, *rest = table_rows(heads, cells, width - 2)
+        lines += ["", *(f"  {line}" for line in head)]
+        for told, name in zip(rest, kept, strict=True):
+            lines += [*(f"  {line}" for line in told), *([cut(f"    kept as {name}", width)] if name else [])]
     if result.get("rows"):
         lines += ["", "  Rows written or changed since the point:", *_rows_table(result["rows"], width)]
     if result.get("gone"):

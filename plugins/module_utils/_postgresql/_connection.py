@@ -249,7 +249,8 @@ class Server:
                 if "not currently accepting connections" in message:
                     raise RollbackError(
                         f"Database {name!r} at {self.where} is closed. "
-                        "Open it with payops.rollback.pg_access, access=read_write, if it should not be.",
+                        "If an emergency closed it, recover.yml opens it and starts what was stopped; "
+                        "otherwise payops.rollback.pg_access, access=read_write, does.",
                         database=name,
                     ) from None
                 raise RollbackError(

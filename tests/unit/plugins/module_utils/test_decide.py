@@ -130,7 +130,7 @@ def test_refusals_say_who_and_what_to_type() -> None:
     assert message.startswith("The lock is held by run old (full to v1, started")
     assert message.endswith(
         "which is still alive. Wait until it is over and type 'ansible-playbook rollback_full.yml -e version=v2', "
-        "or take it over with 'ansible-playbook rollback_full.yml -e version=v2 -e takeover=old'."
+        "or only if it must not go on, take it over with 'ansible-playbook rollback_full.yml -e version=v2 -e takeover=old'."
     )
     message = decide(run(), [], wish(takeover="older"), True)["message"]
     assert message.startswith("The command says takeover=older, but the lock is held by another: run old (full to v1, started")

@@ -217,7 +217,7 @@ def test_another_run_fences_points(call: Call, paths: Paths) -> None:
     for run_id in (None, "r2"):
         result = seal(call, "v1", run_id=run_id)
         assert result["failed"] is True
-        assert "The lock of this host is held by run r1" in result["msg"] and "-e takeover=r1" in result["msg"]
+        assert "The lock of this host is held by run r1" in result["msg"] and "Wait until that run is over" in result["msg"]
     assert seal(call, "v1", run_id="r1")["changed"] is True
     journal = call(rollback_run, run_id="r1", state="closed", outcome="done")["journal"]
     assert [(record["component"], record["step"], record["phase"]) for record in journal] == [

@@ -354,3 +354,75 @@ def test_a_database_restored_once_more_is_not_at_its_version_before_the_flip() -
     assert _report.at_version({"databases": {"p": {"at_version": True, "staged": None}}})
     assert not _report.at_version({"databases": {"p": {"at_version": True, "staged": "p__r_1"}, "q": {"at_version": True, "staged": None}}})
     assert not _report.at_version({"databases": {}})
+
+
+def report(hostvars: dict[str, t.Any], outcome: str, intent: str, **gate: t.Any) -> dict[str, t.Any]:
+    return _report.run_report(hostvars, {**GATE, **gate}, outcome, "kejayangu", intent)
+
+
+def test_a_check_of_an_emergency_says_that_nothing_was_stopped() -> None:
+    hostvars = system(db={"stop": {"msg": "kejayangu: would be open to nobody."}}, app={"stop": {"msg": "stop api", "kept": "/srv/kept"}})
+    text = _tables.run_table(report(hostvars, "planned", "emergency"))
+    assert text.startswith("PLAN: emergency of kejayangu") and "WOULD BE DONE" in text
+    assert "Nothing was changed. The same command without --check does it." in text
+    assert "STOPPED" not in text and "is stopped" not in text and "kept" not in text and "took" not in text
+
+
+def test_a_check_of_an_undo_says_what_it_would_do_and_what_is_in_the_way() -> None:
+    hostvars = system(
+        db={"undo": {"msg": "kejayangu: would have the name back.", "plan": [], "blockers": ["a standby cannot be renamed."]}},
+        app={"undo": {"msg": "x", "plan": ["make v0 live", "start 2 instances"]}},
+    )
+    told = report(hostvars, "planned", "undo")["hosts"]
+    assert told["app1"]["pm2"]["did"] == "make v0 live; start 2 instances"
+    assert told["db1"]["postgresql"]["did"] == "BLOCKED: a standby cannot be renamed. kejayangu: would have the name back."
+
+
+def test_what_an_emergency_stopped_before_is_not_what_became_of_it() -> None:
+    stopped = {"stop": {"msg": "stopped api", "changed": True}, "flip": {"msg": "api runs v1", "changed": True}}
+    assert report(system(app=stopped), "done", "full")["hosts"]["app1"]["pm2"]["did"] == "api runs v1"
+    assert report(system(app=stopped), "stopped", "emergency")["hosts"]["app1"]["pm2"]["did"] == "stopped api"
+
+
+def test_who_was_replaced_by_another_run_does_not_advise_to_take_it_back() -> None:
+    hostvars = system(db={"flip": {}}, app={"flip": {}})
+    why = f"flip: The lock of this host is held by run 1, not by run 2, {_report.REPLACED}."
+    for own in hostvars.values():
+        own.update(transaction_answers=True, transaction_lost={"pm2": why})
+    said = report(hostvars, "lost", "full")["next"]
+    assert len(said) == 1 and "rollback_points.yml" in said[0] and "undo.yml" not in said[0]
+    assert "undo.yml" not in _report.failed_sentence(hostvars, GATE, "lost")
+    hostvars["db1"]["transaction_lost"] = {"postgresql": "the disk is gone"}  # something of its own is to be repaired
+    assert "undo.yml" in report(hostvars, "lost", "full")["next"][0] and "undo.yml" in _report.failed_sentence(hostvars, GATE, "lost")
+
+
+@pytest.mark.parametrize(
+    ("later", "stopped"),
+    [
+        ([], True),
+        ([("backup", "failed")], True),
+        ([("recover", "failed")], True),
+        ([("full", "refused")], True),
+        ([("recover", "done")], False),
+        ([("full", "done")], False),
+        ([("undo", "done"), ("emergency", "stopped")], True),
+    ],
+)
+def test_while_everything_is_stopped_the_list_says_so_first(later: list[tuple[str, str]], stopped: bool) -> None:
+    runs = [
+        {"run": f"r{number}", "intent": intent, "outcome": outcome, "who": "otieno", "since": f"2026-11-28T05:2{number}:00.000000Z"}
+        for number, (intent, outcome) in enumerate([("full", "done"), ("emergency", "stopped"), *later])
+    ]
+    hostvars = system()
+    hostvars["db1"]["transaction_info"] = hostvars["app1"]["transaction_info"] = {"runs": runs}
+    said = _report.notices(hostvars, ["db1", "app1"], GATE)
+    assert (said != []) is stopped
+    if stopped:
+        assert len(said) == 1 and said[0].startswith("Everything was stopped at 2026-11-28 05:2")
+        assert said[0].endswith("ansible-playbook recover.yml -i inventories/kejayangu")
+
+
+def test_an_undo_says_how_many_rows_stay_in_what_it_replaced() -> None:
+    left = {"carried": {"shop.payments": 2}, "left": {"shop.payments": 7}, "left_in": {"shop": "shop__kept_1"}}
+    said = report(system(db={"undo": {"carried_back": left, "kept": {"shop": "shop__kept_1"}}}), "done", "undo")["next"]
+    assert said == ["7 newer rows were not carried back; they are in shop__kept_1."]

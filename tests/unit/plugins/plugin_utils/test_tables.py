@@ -239,3 +239,14 @@ def test_what_somebody_must_find_or_copy_is_never_cut() -> None:
         "  It was right; drop what was replaced:",
         f"    {command}",
     ]
+
+
+def test_what_was_done_goes_on_below_instead_of_being_cut() -> None:
+    path = "/srv/" + "x" * 90
+    did = f"kejayangu-api at 20261128_042713 runs from {path}, verified"
+    text = run_table({"intent": "full", "outcome": "done", "hosts": {"app1": {"pm2": {"did": did, "seconds": 6, "kept": "/srv/kept"}}}})
+    assert "…" not in text and all(len(line) <= 100 for line in text.splitlines())
+    first = next(line for line in text.splitlines() if line.startswith("  app1"))
+    assert first.endswith("6.0 s") and "kejayangu-api at 20261128_042713 runs from" in first
+    assert text.count("x") == 90 and "verified" in text
+    assert text.splitlines()[-1].strip() == "kept as /srv/kept"
