@@ -113,9 +113,8 @@ def test_a_release_with_a_broken_migration_under_load(world: World) -> None:
     assert damaged == [(0,)]
 
 
-@pytest.mark.full
-def test_check_mode_changes_nothing(deployed: World) -> None:
-    """Every playbook, before a rollback and after one."""
+def test_check_mode_shows_a_plan_and_changes_nothing(deployed: World) -> None:
+    """Every playbook, before a rollback, after one, and while everything is stopped."""
     (point,) = deployed.points()
     before = deployed.picture()
     for playbook, words in (
@@ -131,8 +130,30 @@ def test_check_mode_changes_nothing(deployed: World) -> None:
     ):
         played = deployed.play(playbook, "--check", "--diff", **words).ok()
         assert not differences(before, deployed.picture()), f"{playbook} --check\n{played.text[-3000:]}"
+        assert "Everything is stopped" not in played.flat
+        if playbook == "undo":
+            assert "There is no rollback to take back" in played.flat
+        elif playbook not in ("verify", "rollback_points"):
+            assert f"PLAN: {playbook.removeprefix('rollback_')} of demo" in played.text, played.text[-3000:]
         if playbook == "rollback_full":
             assert "PLAN: full of demo" in played.text and "public.payments.note" in played.text
             assert "answer 503 with Retry-After" in played.flat and "(no outage)" not in played.flat
             assert "start of the release until it answers its probes (a guess: it was not tried yet)" in played.flat
     deployed.all_at(NEXT)
+
+    deployed.play("rollback_full", version=point).ok()
+    before = deployed.picture()
+    (kept,) = deployed.kept()
+    planned = deployed.play("undo", "--check").ok()
+    assert "PLAN: undo of demo" in planned.text and f"give the name back to {kept}" in planned.flat, planned.text
+    assert not differences(before, deployed.picture())
+
+    deployed.play("rollback_emergency").ok()
+    planned = deployed.play("recover", "--check").ok()
+    assert "PLAN: recover of demo" in planned.text, planned.text
+    assert all(host.health()[0] != 200 for host in deployed.hosts) and deployed.locks() == []
+    listed = deployed.play("rollback_points").ok()
+    assert "Everything was stopped at" in listed.flat
+    deployed.paste(listed, "start again what was stopped").ok()
+    assert "Everything was stopped" not in deployed.play("rollback_points").ok().flat
+    deployed.all_at(GOOD)
