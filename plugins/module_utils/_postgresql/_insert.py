@@ -134,7 +134,7 @@ def insert(live: t.Any, candidates: t.Sequence[Candidates], fire_triggers: bool,
     for each, reasons in zip(candidates, refused):
         for number, why in reasons.items():
             each.say([number], why)
-        _sequences(live, each.ledger, each.names)
+        _sequences(live, each)
     for _unused, statement in triggers:
         rows(live, statement)
 
@@ -182,27 +182,31 @@ def _triggers(live: t.Any, ledger: Ledger) -> list[tuple[t.Any, t.Any]]:
     return statements
 
 
-def _sequences(live: t.Any, ledger: Ledger, names: t.Sequence[str]) -> None:
-    """Identity and serial sequences past the highest number carried, never back."""
-    query = """
-        SELECT a.attname, sn.nspname, s.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
-          JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
-         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-           AND n.nspname = %s AND c.relname = %s
+def _sequences(live: t.Any, each: Candidates) -> None:
+    """Identity and serial sequences past the highest number carried, never back.
+
+    Only numbers count: a sequence may belong to a column of texts that are made from it. Only carried ones count, and not the highest that the
+    sequence can give: a row with a number that somebody chose must not bring it to its end.
     """
-    for column, schema, sequence in rows(live, query, (ledger.schema, ledger.table)):
-        if column not in names:
+    query = """
+        SELECT a.attname, sn.nspname, s.relname, q.seqmax
+          FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+          JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+           AND d.refobjid = %s::regclass AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+    """
+    for column, schema, sequence, highest in rows(live, query, (quoted(each.ledger.schema, each.ledger.table),)):
+        if column not in each.names:
             continue
         parts = {
             "column": sql.Identifier(column),
-            "table": ledger.identifier,
             "sequence": sql.Identifier(schema, sequence),
             "named": sql.Literal(quoted(schema, sequence)),
+            "highest": sql.Literal(highest),
         }
         text = (
-            "SELECT pg_catalog.setval({named}::regclass, m.top, true) FROM (SELECT max({column})::bigint AS top FROM {table}) m, {sequence} s"
-            " WHERE m.top > s.last_value AND m.top > 0"
+            "SELECT pg_catalog.setval({named}::regclass, m.top, true) FROM (SELECT max({column})::bigint AS top FROM {heap}"
+            " WHERE payops_is = 'new' AND {column} < {highest}) m, {sequence} s WHERE m.top > s.last_value AND m.top > 0"
         )
-        do(live, text, parts)
+        do(live, text, {**each.parts, **parts})

@@ -254,3 +254,22 @@ def test_one_row_that_fails_in_a_circle_does_not_keep_the_others(shop: Shop) -> 
     told = carry(shop, [*BOOK, {"table": "page"}])
     assert told["carried"] == 3 and told["left"]["conflicting"] == 1
     assert shop.count("page") == 2 and len(told["examples"]) == 2
+
+
+def test_a_sequence_of_texts_does_not_stop_all(shop: Shop) -> None:
+    make(
+        shop,
+        "CREATE TABLE book (no text PRIMARY KEY, amount int); CREATE SEQUENCE book_no OWNED BY book.no;"
+        "ALTER TABLE book ALTER no SET DEFAULT 'R-' || nextval('book_no')",
+    )
+    shop.sql("INSERT INTO book (amount) VALUES (7)", shop.roles.owner)
+    shop.restore("live")
+    assert carry(shop, BOOK)["carried"] == 1
+
+
+def test_a_number_that_somebody_chose_does_not_bring_a_sequence_to_its_end(shop: Shop) -> None:
+    make(shop, "CREATE TABLE book (id serial PRIMARY KEY, amount int); INSERT INTO book VALUES (2147483646, 0)")
+    shop.sql("INSERT INTO book VALUES (2147483647, 0), (50000, 0)", shop.roles.owner)
+    shop.restore("live")
+    assert carry(shop, BOOK)["carried"] == 2
+    assert shop.sql("INSERT INTO book (amount) VALUES (8) RETURNING id", shop.roles.owner) == [(50001,)]
