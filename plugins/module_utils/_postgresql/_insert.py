@@ -134,9 +134,19 @@ def insert(live: t.Any, candidates: t.Sequence[Candidates], fire_triggers: bool,
     for each, reasons in zip(candidates, refused):
         for number, why in reasons.items():
             each.say([number], why)
+        _kept_out(each)
         _sequences(live, each)
     for _unused, statement in triggers:
         rows(live, statement)
+
+
+def _kept_out(each: Candidates) -> None:
+    """A trigger or a rule may let an insert succeed and no row appear. What is not there was not carried."""
+    query = "SELECT payops_n FROM {heap} h WHERE payops_is = 'new' AND NOT EXISTS (SELECT FROM {table} l WHERE {same_key}) ORDER BY 1"
+    missing = [number for (number,) in each.do(query)]
+    if missing:
+        each.mark(missing, "refused", "new")
+        each.say(missing, "a trigger or a rule of the live table kept it out, or gave it another key")
 
 
 def _all(live: t.Any, candidates: t.Sequence[Candidates], again: bool) -> list[dict[int, str]]:
@@ -162,22 +172,26 @@ def _new(live: t.Any, each: Candidates, kind: str) -> dict[int, str]:
 
 
 def _triggers(live: t.Any, ledger: Ledger) -> list[tuple[t.Any, t.Any]]:
-    """Statements that disable each user trigger that would fire, and that put it back. Foreign keys are internal triggers and stay on.
+    """Statements that disable each user trigger and rule that would act, and that put it back. Foreign keys are internal triggers and stay on.
 
     A trigger of a partitioned table takes its copies on the partitions along; partitions may have others of their own, or a copy in
     another mode than the rest.
     """
     query = """
-        SELECT n.nspname, c.relname, t.tgname, t.tgenabled::text, p.tgenabled::text
+        SELECT 'TRIGGER', n.nspname, c.relname, t.tgname, t.tgenabled::text, p.tgenabled::text, x.level
           FROM (SELECT %s::regclass AS relid, 0 AS level UNION SELECT relid, level FROM pg_catalog.pg_partition_tree(%s)) x
           JOIN pg_catalog.pg_class c ON c.oid = x.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid LEFT JOIN pg_catalog.pg_trigger p ON p.oid = t.tgparentid
-         WHERE NOT t.tgisinternal ORDER BY x.level, n.nspname, c.relname, t.tgname
+         WHERE NOT t.tgisinternal
+        UNION ALL SELECT 'RULE', n.nspname, c.relname, r.rulename, r.ev_enabled::text, NULL, 0
+          FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE r.ev_class = %s::regclass AND r.ev_type = '3'
+         ORDER BY 7, 1, 2, 3, 4
     """
     statements = []
-    for schema, table, name, mode, above in rows(live, query, (quoted(ledger.schema, ledger.table),) * 2):
+    for kind, schema, table, name, mode, above, _level in rows(live, query, (quoted(ledger.schema, ledger.table),) * 3):
         if mode != above and (mode in "OA" or (above is not None and above in "OA")):
-            change, where, what = sql.SQL("ALTER TABLE {} {} TRIGGER {}"), sql.Identifier(schema, table), sql.Identifier(name)
+            change, where, what = sql.SQL(f"ALTER TABLE {{}} {{}} {kind} {{}}"), sql.Identifier(schema, table), sql.Identifier(name)
             statements.append((change.format(where, sql.SQL("DISABLE"), what), change.format(where, sql.SQL(MODES[mode]), what)))
     return statements
 

@@ -273,3 +273,38 @@ def test_a_number_that_somebody_chose_does_not_bring_a_sequence_to_its_end(shop:
     shop.restore("live")
     assert carry(shop, BOOK)["carried"] == 2
     assert shop.sql("INSERT INTO book (amount) VALUES (8) RETURNING id", shop.roles.owner) == [(50001,)]
+
+
+INSTEAD = "CREATE RULE over AS ON INSERT TO book WHERE NEW.amount > 5 DO INSTEAD NOTHING"
+RETURNS_NOTHING = """
+CREATE FUNCTION over() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.amount > 5 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+CREATE TRIGGER over BEFORE INSERT ON book FOR EACH ROW EXECUTE FUNCTION over()"""
+
+
+def test_rules_do_not_act_either(shop: Shop) -> None:
+    make(
+        shop,
+        "CREATE TABLE book (id int PRIMARY KEY, amount int); CREATE TABLE balance (cents int); INSERT INTO balance VALUES (0);"
+        "CREATE RULE add_up AS ON INSERT TO book DO ALSO UPDATE balance SET cents = cents + NEW.amount;"
+        "CREATE RULE more AS ON INSERT TO book DO ALSO UPDATE balance SET cents = cents + 1000; ALTER TABLE book ENABLE ALWAYS RULE more;"
+        + INSTEAD,
+    )
+    shop.sql("ALTER TABLE book DISABLE RULE over; INSERT INTO book VALUES (1, 7)", shop.roles.owner)
+    shop.restore("live")
+    modes = "SELECT rulename, ev_enabled::text FROM pg_rewrite WHERE ev_class = 'book'::regclass ORDER BY 1"
+    before = shop.sql(modes)
+    assert before == [("add_up", "O"), ("more", "A"), ("over", "O")]
+    assert carry(shop, BOOK)["carried"] == 1
+    assert shop.sql("SELECT cents FROM balance") == [(0,)] and shop.count("book") == 1
+    assert shop.sql(modes) == before
+
+
+@pytest.mark.parametrize("what", [INSTEAD, RETURNS_NOTHING], ids=["rule", "trigger"])
+def test_what_a_trigger_or_a_rule_keeps_out_is_not_told_as_carried(shop: Shop, what: str) -> None:
+    make(shop, "CREATE TABLE book (id int PRIMARY KEY, amount int);" + what)
+    shop.sql(f"DROP {'RULE' if what == INSTEAD else 'TRIGGER'} over ON book; INSERT INTO book VALUES (1, 7), (2, 3)", shop.roles.owner)
+    shop.restore("live")
+    result = shop.ok("pg_carry_back", ledgers=BOOK, fire_triggers=True)
+    label = f"{shop.name}.public.book"
+    assert result["carried"][label] == shop.count("book") == 1
+    assert result["left"][label]["conflicting"] == 1 and "kept it out" in result["examples"][0]
