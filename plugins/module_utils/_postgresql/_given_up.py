@@ -202,7 +202,7 @@ def _own_rows(live: t.Any, inside: t.Any, table: Ledger, since: Since | None, nu
         sql.SQL("ROW({})::text").format(sql.SQL(", ").join(sql.Identifier(alias, column) for column in there)) for alias in "hl"
     )
     if key:
-        same = sql.SQL(" AND ").join(sql.SQL("l.{0} = h.{0}").format(sql.Identifier(column)) for column in key)
+        same = _ledger.equal(_ledger.equality(live, table), key)
         query = sql.SQL("SELECT count(*) FROM {} h WHERE NOT EXISTS (SELECT FROM {} l WHERE {} AND {} = {})")
         return Own(int(one(live, query.format(heap, table.identifier, same, mine, theirs))))
     query = sql.SQL(

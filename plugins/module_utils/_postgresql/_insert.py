@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger, equal, equality
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import quoted, rows
 
 try:
@@ -41,6 +41,7 @@ class Candidates:
         self.examples: list[str] = []
         self.unfit = self.deleted = 0
         self.ms = 0.0
+        self.equals = equality(live, ledger)
 
         def listed(text: str, given: t.Iterable[str], between: str = ", ") -> t.Any:
             return sql.SQL(between).join(sql.SQL(text).format(sql.Identifier(name)) for name in given)
@@ -56,9 +57,12 @@ class Candidates:
             "mine": listed("h.{}", names),
             "theirs": listed("l.{}", names),
             "key_names": listed("{}", key),
+            "key_values": sql.SQL(", ").join(
+                sql.SQL("{}::text" if name in self.equals else "{}").format(sql.Identifier(name)) for name in key
+            ),
             "key_of_l": listed("l.{}::text", key),
-            "gone_key": listed("l.{0} = g.{0}", key, " AND "),
-            "same_key": listed("l.{0} = h.{0}", key, " AND "),
+            "gone_key": equal(self.equals, key, "g"),
+            "same_key": equal(self.equals, key),
             "same_text": listed("l.{0}::text = h.{0}", key, " AND "),
             "no_key": listed("h.{} IS NULL", key, " OR "),
             "key_text": listed("coalesce(h.{}, 'NULL')", key, " || ', ' || "),

@@ -308,3 +308,32 @@ def test_what_a_trigger_or_a_rule_keeps_out_is_not_told_as_carried(shop: Shop, w
     label = f"{shop.name}.public.book"
     assert result["carried"][label] == shop.count("book") == 1
     assert result["left"][label]["conflicting"] == 1 and "kept it out" in result["examples"][0]
+
+
+@pytest.fixture
+def extended(shop: Shop) -> Shop:
+    """A database with types that come from an extension, whose operators are in a schema of its own."""
+    shop.sql(
+        "CREATE SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; GRANT USAGE ON SCHEMA ext TO PUBLIC"
+    )
+    shop.operator = None  # the schema is the superuser's
+    return shop
+
+
+@pytest.mark.parametrize("key", ["id", "id, day", "id, name"])
+def test_keys_of_an_extensions_type(extended: Shop, key: str) -> None:
+    shop = extended
+    make(
+        shop,
+        f"CREATE DOMAIN place AS ext.ltree; CREATE TABLE book (id place, name ext.citext, day date, amount int, PRIMARY KEY ({key}));"
+        "INSERT INTO book SELECT ('a.' || n)::ext.ltree, 'n' || n, '2024-01-01', 1 FROM generate_series(1, 5) n",
+    )
+    shop.sql("INSERT INTO book VALUES ('b.1', 'm1', '2024-01-01', 7), ('b.2', 'M2', '2024-01-02', 8)", shop.roles.owner)
+    shop.sql("UPDATE book SET id = 'c.1' WHERE id::text = 'a.1'; UPDATE book SET amount = 2 WHERE id::text = 'a.2'", shop.roles.owner)
+    shop.restore("live")
+    told = carry(shop, BOOK)
+    assert told["left"]["changed"] == 1
+    assert {("b.1", 7), ("b.2", 8)} <= set(shop.sql("SELECT id::text, amount FROM book"))
+    assert told["carried"] == (2 if key == "id, name" else 3), told
+    own = shop.run("pg_restore", check=True, state="complete")["dropped"][0]["only_there"]["public.book"]
+    assert own == (2 if key == "id, name" else 1)
