@@ -279,7 +279,7 @@ def shut(connection: t.Any, found: t.Mapping[str, Database], names: t.Iterable[s
 
 def _close_again(connection: t.Any, name: str, setting: str | None, comment: str | None) -> None:
     """One string is one transaction."""
-    back = sql.SQL("RESET default_transaction_read_only")
+    back: t.Any = sql.SQL("RESET default_transaction_read_only")
     if setting is not None:
         back = sql.SQL("SET default_transaction_read_only = {}").format(sql.Literal(setting))
     text = "ALTER DATABASE {} {}; ALTER DATABASE {} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {} IS {}"
