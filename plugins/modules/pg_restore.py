@@ -408,7 +408,8 @@ dropped:
       description: Rows per table that the live database does not hold in the same form. C(large objects) are told by their number.
       type: dict
     at_most:
-      description: Tables of which that number is an upper bound, because they are too large to be compared without a common history.
+      description: Tables of which that number is an upper bound, because they are too large to be compared without a common history, or
+        because the live columns cannot hold some of the rows.
       type: list
       elements: str
 carried_back:

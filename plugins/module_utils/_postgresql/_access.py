@@ -18,6 +18,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import fsync_dir, now, read_json, write_json
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _state
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import (
     Server,
     dicts,
@@ -136,6 +137,7 @@ class Access:
     def reach(self, access: str, check_mode: bool = False) -> dict[str, t.Any]:
         """The module's result."""
         with readable_errors("looking at the databases"):
+            said = _state.shut(self.conn, _state.databases(self.conn), self.databases, not check_mode)
             found = look(self.conn, self.databases)
             goals = {each.name: wanted(each, access, self.remembered.get(each.name)) for each in found}
             todo = {each.name: statements(each, goals[each.name]) for each in found}
@@ -145,7 +147,7 @@ class Access:
         actions = [
             f"open {each.name} to {_who(reached[each.name])}, which was open to {_who(each.access)}" for each in found if todo[each.name]
         ]
-        actions += [f"end {len(pids)} session(s) of {name}" for name, pids in lingering.items() if pids]
+        actions = said + actions + [f"end {len(pids)} session(s) of {name}" for name, pids in lingering.items() if pids]
         changed = bool(actions)
         foreign = [each.name for each in found if todo[each.name] and not each.mine]
         if foreign and not self.server.is_superuser:

@@ -26,6 +26,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledge
     Column,
     Ledger,
     described,
+    equal,
     heirs,
     in_order,
     primary_key,
@@ -260,7 +261,7 @@ class Carrier:
                 return  # no new row shares anything with a live one
             telling = [name for name in each.key if held[name] < 2 and self._all_differ(each, name)]
         shared = [[name] for name in telling] or [[other for other in each.key if other != name] for name in each.key]
-        alike = [sql.SQL(" AND ").join(sql.SQL("l.{0} = h.{0}").format(sql.Identifier(name)) for name in group) for group in shared]
+        alike = [equal(each.equals, group) for group in shared]
         # what the application wrote since the flip under a part of the key says nothing
         old = sql.SQL("true") if telling else sql.SQL("NOT {fresh}").format(**each.parts)
         near: set[tuple[t.Any, ...]] = set()
@@ -282,9 +283,9 @@ class Carrier:
 
     def _held(self, each: Candidates, name: str) -> int:
         """How many live rows, at most, have a value of this column that a new row has, too."""
-        query = "SELECT l.{name} FROM {table} l WHERE l.{name} IN (SELECT h.{name} FROM {heap} h WHERE h.payops_is = 'new')"
+        query = "SELECT l.{name} FROM {table} l WHERE EXISTS (SELECT FROM {heap} h WHERE h.payops_is = 'new' AND {same})"
         query = "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM (" + query + ") x GROUP BY x.{name}) y"
-        return int(do(self.live, query, {**each.parts, "name": sql.Identifier(name)})[0][0])
+        return int(do(self.live, query, {**each.parts, "name": sql.Identifier(name), "same": equal(each.equals, [name])})[0][0])
 
     def _all_differ(self, each: Candidates, name: str) -> bool:
         query = "SELECT 1 FROM {table} l GROUP BY l.{name} HAVING count(*) > 1 LIMIT 1"
@@ -293,7 +294,7 @@ class Carrier:
     def _still_there(self, each: Candidates, keys: t.Sequence[tuple[t.Any, ...]]) -> set[tuple[t.Any, ...]]:
         found: set[tuple[t.Any, ...]] = set()
         for start in range(0, len(keys), BATCH):
-            query = "SELECT {key_of_l} FROM {table} l WHERE ({key_names}) IN ({listed})"
+            query = "SELECT {key_of_l} FROM {table} l WHERE ({key_values}) IN ({listed})"
             found.update(do(self.source, query, {**each.parts, "listed": _listed(keys[start : start + BATCH])}))
         return found
 

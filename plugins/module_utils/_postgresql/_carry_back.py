@@ -74,6 +74,10 @@ class CarryBack:
         }  # fmt: skip
         with self.run.step("find") as learnt:
             found = _state.databases(self.conn)
+            said = _state.shut(self.conn, found, self.names, self.run.acting)
+            if said:
+                result["actions"] += said
+                found = _state.databases(self.conn)
             sources = self._sources(found)
             learnt["sources"] = {name: [each.database.name for each in chosen] for name, chosen in sources.items()}
         with self.run.step("carry") as learnt:
@@ -89,7 +93,7 @@ class CarryBack:
                     self._settle(source)
             learnt.update(carried=result["carried"], left=result["left"])
         total = sum(result["carried"].values())
-        result["changed"] = total > 0
+        result["changed"] = total > 0 or bool(said)
         rest = sum(sum(each.values()) for each in result["left"].values())
         verb = "Carried" if self.run.acting else "Would carry"
         result["msg"] = (

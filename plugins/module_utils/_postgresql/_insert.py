@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger, equal, equality
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import quoted, rows
 
 try:
@@ -41,6 +41,7 @@ class Candidates:
         self.examples: list[str] = []
         self.unfit = self.deleted = 0
         self.ms = 0.0
+        self.equals = equality(live, ledger)
 
         def listed(text: str, given: t.Iterable[str], between: str = ", ") -> t.Any:
             return sql.SQL(between).join(sql.SQL(text).format(sql.Identifier(name)) for name in given)
@@ -56,9 +57,12 @@ class Candidates:
             "mine": listed("h.{}", names),
             "theirs": listed("l.{}", names),
             "key_names": listed("{}", key),
+            "key_values": sql.SQL(", ").join(
+                sql.SQL("{}::text" if name in self.equals else "{}").format(sql.Identifier(name)) for name in key
+            ),
             "key_of_l": listed("l.{}::text", key),
-            "gone_key": listed("l.{0} = g.{0}", key, " AND "),
-            "same_key": listed("l.{0} = h.{0}", key, " AND "),
+            "gone_key": equal(self.equals, key, "g"),
+            "same_key": equal(self.equals, key),
             "same_text": listed("l.{0}::text = h.{0}", key, " AND "),
             "no_key": listed("h.{} IS NULL", key, " OR "),
             "key_text": listed("coalesce(h.{}, 'NULL')", key, " || ', ' || "),
@@ -134,9 +138,19 @@ def insert(live: t.Any, candidates: t.Sequence[Candidates], fire_triggers: bool,
     for each, reasons in zip(candidates, refused):
         for number, why in reasons.items():
             each.say([number], why)
-        _sequences(live, each.ledger, each.names)
+        _kept_out(each)
+        _sequences(live, each)
     for _unused, statement in triggers:
         rows(live, statement)
+
+
+def _kept_out(each: Candidates) -> None:
+    """A trigger or a rule may let an insert succeed and no row appear. What is not there was not carried."""
+    query = "SELECT payops_n FROM {heap} h WHERE payops_is = 'new' AND NOT EXISTS (SELECT FROM {table} l WHERE {same_key}) ORDER BY 1"
+    missing = [number for (number,) in each.do(query)]
+    if missing:
+        each.mark(missing, "refused", "new")
+        each.say(missing, "a trigger or a rule of the live table kept it out, or gave it another key")
 
 
 def _all(live: t.Any, candidates: t.Sequence[Candidates], again: bool) -> list[dict[int, str]]:
@@ -162,47 +176,55 @@ def _new(live: t.Any, each: Candidates, kind: str) -> dict[int, str]:
 
 
 def _triggers(live: t.Any, ledger: Ledger) -> list[tuple[t.Any, t.Any]]:
-    """Statements that disable each user trigger that would fire, and that put it back. Foreign keys are internal triggers and stay on.
+    """Statements that disable each user trigger and rule that would act, and that put it back. Foreign keys are internal triggers and stay on.
 
     A trigger of a partitioned table takes its copies on the partitions along; partitions may have others of their own, or a copy in
     another mode than the rest.
     """
     query = """
-        SELECT n.nspname, c.relname, t.tgname, t.tgenabled::text, p.tgenabled::text
+        SELECT 'TRIGGER', n.nspname, c.relname, t.tgname, t.tgenabled::text, p.tgenabled::text, x.level
           FROM (SELECT %s::regclass AS relid, 0 AS level UNION SELECT relid, level FROM pg_catalog.pg_partition_tree(%s)) x
           JOIN pg_catalog.pg_class c ON c.oid = x.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid LEFT JOIN pg_catalog.pg_trigger p ON p.oid = t.tgparentid
-         WHERE NOT t.tgisinternal ORDER BY x.level, n.nspname, c.relname, t.tgname
+         WHERE NOT t.tgisinternal
+        UNION ALL SELECT 'RULE', n.nspname, c.relname, r.rulename, r.ev_enabled::text, NULL, 0
+          FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE r.ev_class = %s::regclass AND r.ev_type = '3'
+         ORDER BY 7, 1, 2, 3, 4
     """
     statements = []
-    for schema, table, name, mode, above in rows(live, query, (quoted(ledger.schema, ledger.table),) * 2):
+    for kind, schema, table, name, mode, above, _level in rows(live, query, (quoted(ledger.schema, ledger.table),) * 3):
         if mode != above and (mode in "OA" or (above is not None and above in "OA")):
-            change, where, what = sql.SQL("ALTER TABLE {} {} TRIGGER {}"), sql.Identifier(schema, table), sql.Identifier(name)
+            change, where, what = sql.SQL(f"ALTER TABLE {{}} {{}} {kind} {{}}"), sql.Identifier(schema, table), sql.Identifier(name)
             statements.append((change.format(where, sql.SQL("DISABLE"), what), change.format(where, sql.SQL(MODES[mode]), what)))
     return statements
 
 
-def _sequences(live: t.Any, ledger: Ledger, names: t.Sequence[str]) -> None:
-    """Identity and serial sequences past the highest number carried, never back."""
-    query = """
-        SELECT a.attname, sn.nspname, s.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
-          JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
-         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-           AND n.nspname = %s AND c.relname = %s
+def _sequences(live: t.Any, each: Candidates) -> None:
+    """Identity and serial sequences past the highest number carried, never back.
+
+    Only numbers count: a sequence may belong to a column of texts that are made from it. Only carried ones count, and not the highest that the
+    sequence can give: a row with a number that somebody chose must not bring it to its end.
     """
-    for column, schema, sequence in rows(live, query, (ledger.schema, ledger.table)):
-        if column not in names:
+    query = """
+        SELECT a.attname, sn.nspname, s.relname, q.seqmax
+          FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+          JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+           AND d.refobjid = %s::regclass AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+    """
+    for column, schema, sequence, highest in rows(live, query, (quoted(each.ledger.schema, each.ledger.table),)):
+        if column not in each.names:
             continue
         parts = {
             "column": sql.Identifier(column),
-            "table": ledger.identifier,
             "sequence": sql.Identifier(schema, sequence),
             "named": sql.Literal(quoted(schema, sequence)),
+            "highest": sql.Literal(highest),
         }
         text = (
-            "SELECT pg_catalog.setval({named}::regclass, m.top, true) FROM (SELECT max({column})::bigint AS top FROM {table}) m, {sequence} s"
-            " WHERE m.top > s.last_value AND m.top > 0"
+            "SELECT pg_catalog.setval({named}::regclass, m.top, true) FROM (SELECT max({column})::bigint AS top FROM {heap}"
+            " WHERE payops_is = 'new' AND {column} < {highest}) m, {sequence} s WHERE m.top > s.last_value AND m.top > 0"
         )
-        do(live, text, parts)
+        do(live, text, {**each.parts, **parts})

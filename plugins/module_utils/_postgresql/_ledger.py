@@ -77,6 +77,33 @@ def primary_key(connection: t.Any, ledger: Ledger) -> list[str]:
     return [row[0] for row in found]
 
 
+def equality(connection: t.Any, ledger: Ledger) -> dict[str, t.Any]:
+    """By column the operator by which its values are equal. That of an extension's type is in no schema of the search path."""
+    query = """
+        WITH RECURSIVE base (attname, type) AS (
+          SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
+          UNION ALL SELECT b.attname, y.typbasetype FROM base b JOIN pg_catalog.pg_type y ON y.oid = b.type WHERE y.typtype = 'd')
+        SELECT b.attname, n.nspname, o.oprname FROM base b JOIN pg_catalog.pg_am m ON m.amname = 'btree'
+          JOIN pg_catalog.pg_opclass k ON k.opcmethod = m.oid AND k.opcintype = b.type AND k.opcdefault
+          JOIN pg_catalog.pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype AND p.amoprighttype = k.opcintype
+            AND p.amopstrategy = 3
+          JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+         WHERE n.nspname <> 'pg_catalog'
+    """
+    found = rows(connection, query, (ledger.schema, ledger.table))
+    return {column: sql.SQL("OPERATOR({}." + operator + ")").format(sql.Identifier(schema)) for column, schema, operator in found}
+
+
+def equal(equals: t.Mapping[str, t.Any], names: t.Iterable[str], alias: str = "h") -> t.Any:
+    """SQL that is true for a live row ``l`` and another one that have the same values of these columns."""
+    same = [
+        sql.SQL("{} {} {}").format(sql.Identifier("l", name), equals.get(name, sql.SQL("=")), sql.Identifier(alias, name)) for name in names
+    ]
+    return sql.SQL(" AND ").join(same)
+
+
 def unique(connection: t.Any, ledger: Ledger, key: t.Sequence[str]) -> bool:
     """Whether an index allows each value of exactly these columns only once."""
     query = """

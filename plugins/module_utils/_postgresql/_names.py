@@ -11,9 +11,10 @@ describes, so it cannot disagree with the catalogue, and it needs no file: anoth
 ``staged``   being restored (``state: loading``) or compared and closed (``state: verified``) under ``P__r_<run8>``
 ``kept``     was ``P`` until a flip; ``live_oid`` is what the flip put there, ``snapshot`` the moment, ``before`` what was known
 ``undone``   was ``P`` between a flip and its undo; ``live_oid`` is what the undo put back
+``ajar``     is ``P``, was closed on purpose and is open for a login of ours: whoever finds it so after us closes it again
 ============ =========================================================================================================
 
-A marker counts only on a database that still has the name which was made for it. Somebody may rename a kept database back
+Any other marker than the last counts only on a database that still has the name which was made for it. Somebody may rename a kept database back
 by hand, and its comment with it: what is called ``P`` is never one of ours, whatever its comment says.
 """
 

@@ -29,6 +29,10 @@ TRAILER = b"-- PostgreSQL database dump complete"
 META = re.compile(r"\\(?:un)?restrict [A-Za-z0-9]{1,128}\s*\Z")
 COPY_HEAD = re.compile(r"\s*COPY\s.+\sFROM\s+stdin\b.*;\s*\Z", re.IGNORECASE | re.DOTALL)
 COPY_ANY = re.compile(r"\s*COPY\s.+\sFROM\s+stdin\b", re.IGNORECASE | re.DOTALL)
+QUOTED = re.compile(r'"(?:[^"]|"")*"')
+ROUTINE = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\s", re.IGNORECASE)
+ATOMIC = re.compile(r"(?<![\w$])BEGIN\s+ATOMIC(?![\w$])", re.IGNORECASE)
+OPENS_OR_ENDS = re.compile(r"(?<![\w$])(?:CASE|END)(?![\w$])", re.IGNORECASE)
 DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$")
 # In these a backslash may be the second byte of a character.
 SAFE_ENCODINGS = ("utf8", "utf-8", "unicode", "sql_ascii", "latin1", "latin9", "win1252", "win1250", "win1251")
@@ -123,7 +127,7 @@ class Lexer:
                 self.state = tag.group()
                 return tag.end()
         self.statement += here
-        if here == ";":
+        if here == ";" and not goes_on(self.statement):
             ended.append(self.statement)
             self.statement = ""
         return position + 1
@@ -157,6 +161,18 @@ class Lexer:
         elif quote == '"':
             self.statement += line[position]
         return position + 1
+
+
+def goes_on(statement: str) -> bool:
+    """Whether a semicolon at its end is one inside: of the list of a rule, in parentheses, or of a body in SQL, which ends with its END."""
+    text = QUOTED.sub('""', statement)
+    if text.count("(") > text.count(")"):
+        return True
+    body = ATOMIC.search(text) if ROUTINE.match(text) else None
+    if body is None:
+        return False
+    words = [word.lower() for word in OPENS_OR_ENDS.findall(text, body.end())]
+    return 1 + words.count("case") > words.count("end")
 
 
 def in_word(before: str) -> bool:

@@ -22,6 +22,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state
 
 try:
     import psycopg2
+    import psycopg2.extensions
     from psycopg2 import sql
 except ImportError:  # the module says so through missing_required_lib
     psycopg2 = sql = None  # type: ignore[assignment]
@@ -76,7 +77,9 @@ class Borrowed:
             create = sql.SQL("CREATE ROLE {0} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE; COMMENT ON ROLE {0} IS {1}")
             marker = write_marker({"kind": "plain login", "database": self.database})
             rows(self.connection, create.format(sql.Identifier(self.name), sql.Literal(marker)))
-            rows(self.connection, sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(self.name), sql.Literal(password)))
+            # as psql's \password does: a server that logs statements does not see the password itself
+            secret = psycopg2.extensions.encrypt_password(password, self.name, scope=self.connection)
+            rows(self.connection, sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(self.name), sql.Literal(secret)))
             for role in self.members:
                 command(self.connection, "GRANT {} TO {}", role, self.name)
             params.update(login_user=self.name, login_password=password)

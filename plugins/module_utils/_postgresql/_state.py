@@ -12,7 +12,13 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import now, read_json, write_json
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._names import fit_name, made_for, own_comment, read_marker
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._names import (
+    fit_name,
+    made_for,
+    own_comment,
+    read_marker,
+    write_marker,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 
 try:
@@ -36,6 +42,7 @@ class Database(t.NamedTuple):
     comment: str | None  # of people, where a marker stands that does not count
     marker: dict[str, t.Any]
     stale: bool = False  # a marker stands there that does not count
+    ajar: dict[str, t.Any] | None = None  # closed on purpose, and open for a login of ours; how it was before
 
     @property
     def invalid(self) -> bool:
@@ -67,7 +74,8 @@ def databases(connection: t.Any) -> dict[str, Database]:
 def _database(row: tuple[t.Any, ...]) -> Database:
     marker = read_marker(row[6])
     if marker and not made_for(row[0], str(marker.get("database"))):
-        return Database(*row[:6], comment=own_comment(row[6]), marker={}, stale=True)  # type: ignore[misc]
+        ajar = marker if marker.get("kind") == "ajar" and marker.get("oid") == row[1] else None
+        return Database(*row[:6], comment=own_comment(row[6]), marker={}, stale=ajar is None, ajar=ajar)  # type: ignore[misc]
     return Database(*row[:7], marker=marker)  # type: ignore[misc]
 
 
@@ -172,9 +180,12 @@ def quoted(*parts: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
-def command(connection: t.Any, text: str, *names: str, values: t.Any = None) -> None:
-    """One statement with ``{}`` for each name. The connection is in autocommit."""
-    rows(connection, sql.SQL(text).format(*(sql.Identifier(name) for name in names)), values)
+def command(connection: t.Any, text: str, *parts: t.Any) -> None:
+    """Statements with ``{}`` for each name, which is a text, or other part. The connection is in autocommit.
+
+    Values are parts, too, and never beside them: a percent sign in a name would be taken for one of theirs.
+    """
+    rows(connection, sql.SQL(text).format(*(sql.Identifier(part) if isinstance(part, str) else part for part in parts)))
 
 
 def terminate(connection: t.Any, oids: t.Sequence[int], but: int = 0) -> int:
@@ -239,10 +250,12 @@ def recover(connection: t.Any, paths: Paths, names: t.Sequence[str], acting: boo
                 said.append(f"closed {each.name}, which an interrupted run left open")
                 if acting:
                     command(connection, "ALTER DATABASE {} ALLOW_CONNECTIONS false", each.name)
+    said += shut(connection, found, names, acting)
+    for name in names:
         if name in found and found[name].stale:
             said.append(f"took a marker of this collection off {name}: it was one of its kept or staged databases, renamed by hand")
             if acting:
-                command(connection, "COMMENT ON DATABASE {} IS %s", name, values=(found[name].comment,))
+                command(connection, "COMMENT ON DATABASE {} IS {}", name, sql.Literal(found[name].comment))
         if name not in found and ours(found, name, "kept"):
             kept = ours(found, name, "kept")[-1].name
             raise RollbackError(
@@ -251,6 +264,26 @@ def recover(connection: t.Any, paths: Paths, names: t.Sequence[str], acting: boo
                 f"ALTER DATABASE {quoted(name)} ALLOW_CONNECTIONS true;"
             )
     return said
+
+
+def shut(connection: t.Any, found: t.Mapping[str, Database], names: t.Iterable[str], acting: bool) -> list[str]:
+    """Close production databases again that had been closed on purpose and that a killed module left open for its login."""
+    said = []
+    for each in (found[name] for name in names if name in found and found[name].ajar is not None):
+        said.append(f"closed {each.name}, which had been closed and which an interrupted run left open for reading")
+        if acting:
+            _close_again(connection, each.name, (each.ajar or {}).get("setting"), each.comment)
+            terminate(connection, [each.oid])
+    return said
+
+
+def _close_again(connection: t.Any, name: str, setting: str | None, comment: str | None) -> None:
+    """One string is one transaction."""
+    back: t.Any = sql.SQL("RESET default_transaction_read_only")
+    if setting is not None:
+        back = sql.SQL("SET default_transaction_read_only = {}").format(sql.Literal(setting))
+    text = "ALTER DATABASE {} {}; ALTER DATABASE {} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {} IS {}"
+    command(connection, text, name, back, name, name, sql.Literal(comment))
 
 
 READ_ONLY = """
@@ -263,7 +296,8 @@ class Window:
     """Connect to a closed database of ours: open for the moment of the login, closed again at once, the session stays.
 
     Nobody but us knows that name, and the session is read only unless told otherwise. A production name that is closed everybody knows:
-    ``alone`` lets whoever slips in with us only read, and ends them as soon as we are in and again when we leave.
+    ``alone`` lets whoever slips in with us only read, and ends them as soon as we are in and again when we leave. A marker says meanwhile
+    that it is closed, so that the next call closes it (:func:`shut`) if this one is killed.
     """
 
     def __init__(
@@ -279,12 +313,14 @@ class Window:
     def __enter__(self) -> t.Any:
         name = self.database.name
         setting = one(self.connection, READ_ONLY, (self.database.oid,)) if self.alone else None
-        self._let_in(True, "SET default_transaction_read_only = 'on'")
+        self._open(setting)
         try:
             self.inside = self.connect(name, default_transaction_read_only="on" if self.read_only else "off", lock_timeout="10s")
         finally:
-            back = "RESET default_transaction_read_only" if setting is None else "SET default_transaction_read_only = %s"
-            self._let_in(False, back, None if setting is None else (setting,))
+            if self.alone:
+                _close_again(self.connection, name, setting, self.database.comment)
+            else:
+                command(self.connection, "ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
             self._end_others()
         oid = one(self.inside, "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
         if oid != self.database.oid:
@@ -296,13 +332,17 @@ class Window:
         self.inside.close()
         self._end_others()
 
-    def _let_in(self, is_open: bool, setting: str, values: t.Any = None) -> None:
-        """One string is one transaction: nobody comes in between the two. Our own session says itself whether it writes."""
-        name, text = self.database.name, f"ALTER DATABASE {{}} ALLOW_CONNECTIONS {'true' if is_open else 'false'}"
-        if self.alone:
-            command(self.connection, f"ALTER DATABASE {{}} {setting}; {text}", name, name, values=values)
-        else:
+    def _open(self, setting: str | None) -> None:
+        """One string is one transaction: nobody comes in between. Our own session says itself whether it writes."""
+        name, text = self.database.name, "ALTER DATABASE {} ALLOW_CONNECTIONS true"
+        if not self.alone:
             command(self.connection, text, name)
+            return
+        marker = write_marker(
+            {"kind": "ajar", "database": name, "oid": self.database.oid, "setting": setting, "comment": self.database.comment}
+        )
+        text = f"ALTER DATABASE {{}} SET default_transaction_read_only = 'on'; {text}; COMMENT ON DATABASE {{}} IS {{}}"
+        command(self.connection, text, name, name, name, sql.Literal(marker))
 
     def _end_others(self) -> None:
         """Whoever was still logging in shows a moment later, so nobody must be there twice in a row."""

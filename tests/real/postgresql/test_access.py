@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
+import signal
 import threading
 import typing as t
 
@@ -255,6 +257,88 @@ def test_who_slips_into_a_closed_database_with_us_is_ended_at_once(cluster: Clus
     assert sorted(cluster.sql(settings, (database,))) == before
     for session in slipped:
         session.close()
+
+
+@pytest.mark.parametrize("marker", [False, True])
+def test_a_percent_sign_in_the_name_of_a_closed_database(
+    cluster: Cluster, roles: Roles, dbname: str, tmp_path: pathlib.Path, marker: bool
+) -> None:
+    name = create_database(cluster, f"{dbname} 100 %s", roles)
+    shop = Shop(cluster, roles, name, tmp_path / "store", roles.operator).fill()
+    try:
+        shop.snapshot()
+        cluster.sql(f"ALTER DATABASE {ident(name)} SET default_transaction_read_only = off")
+        if marker:  # as a kept database has it that was renamed back by hand
+            shop.restore("live")
+            kept = shop.restore("previous")["kept"][name]
+            for old, new in ((name, "aside"), (kept, name)):
+                cluster.sql(f"ALTER DATABASE {ident(old)} RENAME TO {ident(new)}")
+        cluster.sql(f"ALTER DATABASE {ident(name)} ALLOW_CONNECTIONS false")
+        shop.restore("live", again=True)
+        assert shop.ok("pg_carry_back", ledgers=[{"table": "payments"}])
+        assert not shop.family()[name]["open"]
+    finally:
+        for each in [*shop.family(), "aside"]:
+            cluster.sql(f"DROP DATABASE IF EXISTS {ident(each)} WITH (FORCE)")
+
+
+def killed_inside(shop: Shop) -> None:
+    """A module of its own process that looks into the closed database, and dies of SIGKILL while that is open for its login."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            login = shop.operator.login() if shop.operator else {}
+
+            class Server:
+                def connect(self, name: str, **unused: t.Any) -> t.Any:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            with _stage.session_on(shop.cluster.connect(**login), t.cast("t.Any", Server()), shop.name):
+                pass
+        finally:
+            os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("setting", [None, "off"])
+@pytest.mark.parametrize(
+    "module,options",
+    [
+        ("pg_restore", {"state": "staged"}),
+        ("pg_restore", {"state": "live"}),
+        ("pg_restore", {"state": "previous"}),
+        ("pg_carry_back", {"ledgers": [{"table": "payments"}]}),
+        ("pg_access", {"access": "read_write"}),
+    ],
+)
+def test_a_kill_while_a_closed_database_is_open_for_us(shop: Shop, module: str, options: dict[str, t.Any], setting: str | None) -> None:
+    """Somebody else closed it, so nobody but the database itself knows that it has to be closed again."""
+    shop.snapshot()
+    if setting:
+        shop.cluster.sql(f"ALTER DATABASE {ident(shop.name)} SET default_transaction_read_only = {setting}")
+    shop.cluster.sql(
+        f"COMMENT ON DATABASE {ident(shop.name)} IS 'the shop''s 100 %'; ALTER DATABASE {ident(shop.name)} ALLOW_CONNECTIONS false"
+    )
+    comment = f"SELECT shobj_description({shop.oid()}, 'pg_database')"
+    before = as_it_is(shop)
+    killed_inside(shop)
+    assert shop.family()[shop.name]["open"]
+    with contextlib.closing(shop.cluster.connect(shop.name, **shop.roles.app.login())) as slipped:
+        if "state" in options and options["state"] != "previous":
+            options = {**options, "version": shop.version}
+        planned = shop.ok(module, check=True, **options)
+        assert "had been closed and which an interrupted run left open" in " ".join(planned["actions"])
+        assert shop.family()[shop.name]["open"]
+        result = shop.ok(module, **options)
+        with pytest.raises(psycopg2.Error):
+            slipped.cursor().execute("SELECT 1")
+    assert result["changed"] and not shop.family()[shop.name]["open"]
+    if options.get("state") == "live":
+        kept = result["kept"][shop.name]
+        assert shop.family()[kept]["marker"]["comment"] == "the shop's 100 %"
+    else:
+        assert as_it_is(shop) == before
+        assert shop.cluster.sql(comment) == [("the shop's 100 %",)]
 
 
 def test_owed_rows_are_carried_into_a_closed_database(shop: Shop) -> None:

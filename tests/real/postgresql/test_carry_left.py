@@ -254,3 +254,86 @@ def test_one_row_that_fails_in_a_circle_does_not_keep_the_others(shop: Shop) -> 
     told = carry(shop, [*BOOK, {"table": "page"}])
     assert told["carried"] == 3 and told["left"]["conflicting"] == 1
     assert shop.count("page") == 2 and len(told["examples"]) == 2
+
+
+def test_a_sequence_of_texts_does_not_stop_all(shop: Shop) -> None:
+    make(
+        shop,
+        "CREATE TABLE book (no text PRIMARY KEY, amount int); CREATE SEQUENCE book_no OWNED BY book.no;"
+        "ALTER TABLE book ALTER no SET DEFAULT 'R-' || nextval('book_no')",
+    )
+    shop.sql("INSERT INTO book (amount) VALUES (7)", shop.roles.owner)
+    shop.restore("live")
+    assert carry(shop, BOOK)["carried"] == 1
+
+
+def test_a_number_that_somebody_chose_does_not_bring_a_sequence_to_its_end(shop: Shop) -> None:
+    make(shop, "CREATE TABLE book (id serial PRIMARY KEY, amount int); INSERT INTO book VALUES (2147483646, 0)")
+    shop.sql("INSERT INTO book VALUES (2147483647, 0), (50000, 0)", shop.roles.owner)
+    shop.restore("live")
+    assert carry(shop, BOOK)["carried"] == 2
+    assert shop.sql("INSERT INTO book (amount) VALUES (8) RETURNING id", shop.roles.owner) == [(50001,)]
+
+
+INSTEAD = "CREATE RULE over AS ON INSERT TO book WHERE NEW.amount > 5 DO INSTEAD NOTHING"
+RETURNS_NOTHING = """
+CREATE FUNCTION over() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.amount > 5 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+CREATE TRIGGER over BEFORE INSERT ON book FOR EACH ROW EXECUTE FUNCTION over()"""
+
+
+def test_rules_do_not_act_either(shop: Shop) -> None:
+    make(
+        shop,
+        "CREATE TABLE book (id int PRIMARY KEY, amount int); CREATE TABLE balance (cents int); INSERT INTO balance VALUES (0);"
+        "CREATE RULE add_up AS ON INSERT TO book DO ALSO UPDATE balance SET cents = cents + NEW.amount;"
+        "CREATE RULE more AS ON INSERT TO book DO ALSO UPDATE balance SET cents = cents + 1000; ALTER TABLE book ENABLE ALWAYS RULE more;"
+        + INSTEAD,
+    )
+    shop.sql("ALTER TABLE book DISABLE RULE over; INSERT INTO book VALUES (1, 7)", shop.roles.owner)
+    shop.restore("live")
+    modes = "SELECT rulename, ev_enabled::text FROM pg_rewrite WHERE ev_class = 'book'::regclass ORDER BY 1"
+    before = shop.sql(modes)
+    assert before == [("add_up", "O"), ("more", "A"), ("over", "O")]
+    assert carry(shop, BOOK)["carried"] == 1
+    assert shop.sql("SELECT cents FROM balance") == [(0,)] and shop.count("book") == 1
+    assert shop.sql(modes) == before
+
+
+@pytest.mark.parametrize("what", [INSTEAD, RETURNS_NOTHING], ids=["rule", "trigger"])
+def test_what_a_trigger_or_a_rule_keeps_out_is_not_told_as_carried(shop: Shop, what: str) -> None:
+    make(shop, "CREATE TABLE book (id int PRIMARY KEY, amount int);" + what)
+    shop.sql(f"DROP {'RULE' if what == INSTEAD else 'TRIGGER'} over ON book; INSERT INTO book VALUES (1, 7), (2, 3)", shop.roles.owner)
+    shop.restore("live")
+    result = shop.ok("pg_carry_back", ledgers=BOOK, fire_triggers=True)
+    label = f"{shop.name}.public.book"
+    assert result["carried"][label] == shop.count("book") == 1
+    assert result["left"][label]["conflicting"] == 1 and "kept it out" in result["examples"][0]
+
+
+@pytest.fixture
+def extended(shop: Shop) -> Shop:
+    """A database with types that come from an extension, whose operators are in a schema of its own."""
+    shop.sql(
+        "CREATE SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; GRANT USAGE ON SCHEMA ext TO PUBLIC"
+    )
+    shop.operator = None  # the schema is the superuser's
+    return shop
+
+
+@pytest.mark.parametrize("key", ["id", "id, day", "id, name"])
+def test_keys_of_an_extensions_type(extended: Shop, key: str) -> None:
+    shop = extended
+    make(
+        shop,
+        f"CREATE DOMAIN place AS ext.ltree; CREATE TABLE book (id place, name ext.citext, day date, amount int, PRIMARY KEY ({key}));"
+        "INSERT INTO book SELECT ('a.' || n)::ext.ltree, 'n' || n, '2024-01-01', 1 FROM generate_series(1, 5) n",
+    )
+    shop.sql("INSERT INTO book VALUES ('b.1', 'm1', '2024-01-01', 7), ('b.2', 'M2', '2024-01-02', 8)", shop.roles.owner)
+    shop.sql("UPDATE book SET id = 'c.1' WHERE id::text = 'a.1'; UPDATE book SET amount = 2 WHERE id::text = 'a.2'", shop.roles.owner)
+    shop.restore("live")
+    told = carry(shop, BOOK)
+    assert told["left"]["changed"] == 1
+    assert {("b.1", 7), ("b.2", 8)} <= set(shop.sql("SELECT id::text, amount FROM book"))
+    assert told["carried"] == (2 if key == "id, name" else 3), told
+    own = shop.run("pg_restore", check=True, state="complete")["dropped"][0]["only_there"]["public.book"]
+    assert own == (2 if key == "id, name" else 1)

@@ -131,6 +131,25 @@ def test_a_point_of_another_history_has_no_transaction_numbers_to_trust(shop: Sh
     assert any("this server's own history" in note for note in planned["notes"]) == (not known)
 
 
+@pytest.mark.parametrize("history", ["the point's", "another"])
+def test_rows_that_the_live_columns_cannot_hold_do_not_stop_complete(shop: Shop, history: str) -> None:
+    """As a release that adds a label to a type leaves them."""
+    shop.sql("CREATE TYPE kind AS ENUM ('card', 'cash'); CREATE TABLE orders (id int PRIMARY KEY, kind kind)", shop.roles.owner)
+    shop.snapshot("second")
+    shop.version = "second"
+    if history == "another":
+        shop.restore("live")
+    shop.sql("ALTER TYPE kind ADD VALUE 'mobile'", shop.roles.owner)
+    shop.sql("INSERT INTO orders VALUES (1, 'mobile'), (2, 'card')", shop.roles.owner)
+    shop.pay()
+    shop.restore("live")
+    planned = shop.run("pg_restore", check=True, state="complete")
+    assert {"public.orders": 2, "public.payments": 1, "public.audit": 1} in [each["only_there"] for each in planned["dropped"]], planned
+    assert "at most 2 row(s) of public.orders" in " ".join(planned["plan"])
+    shop.restore("complete")
+    assert list(shop.family()) == [shop.name]
+
+
 def test_what_cannot_be_counted_is_not_dropped(shop: Shop) -> None:
     shop.pay()
     kept = shop.restore("live")["kept"][shop.name]

@@ -120,6 +120,48 @@ def test_a_dump_of_inserts_and_large_objects(shop: Shop, tmp_path: pathlib.Path)
     assert bytes(shop.sql("SELECT lo_get(4711)")[0][0]) == b"receipt"
 
 
+def test_a_server_that_logs_statements_does_not_log_the_password_of_the_login(
+    cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path
+) -> None:
+    shop = Shop(cluster, roles, database, tmp_path, None).fill()
+    path = tmp_path / "database_backup.sql"
+    with path.open("wb") as out:
+        subprocess.run([cluster.program("pg_dump")], env=cluster.env(database), stdout=out, check=True)
+    superuser = f'"{cluster.superuser}"'
+    begun = cluster.log.stat().st_size
+    cluster.sql(f"ALTER ROLE {superuser} SET log_statement = 'ddl'")
+    try:
+        shop.restore("staged", version="old", legacy_path=str(path), allow_plain_sql=True)
+    finally:
+        cluster.sql(f"ALTER ROLE {superuser} RESET log_statement")
+    logged = cluster.log.read_bytes()[begun:].decode("utf-8", "replace")
+    given = [line.partition(" PASSWORD ")[2] for line in logged.splitlines() if "ALTER ROLE" in line and " PASSWORD " in line]
+    assert given and all(each.startswith(("'SCRAM-SHA-256$", "'md5")) for each in given), given
+
+
+def test_semicolons_inside_of_statements(shop: Shop, tmp_path: pathlib.Path) -> None:
+    """Rules with several actions, and bodies of functions in SQL, which the server has since version 14."""
+    shop.sql(
+        "CREATE RULE twice AS ON DELETE TO payments DO ALSO (INSERT INTO audit (what) VALUES ('a;('); INSERT INTO audit (what) VALUES ('b'))",
+        shop.roles.owner,
+    )
+    if shop.cluster.major >= 14:
+        shop.sql(
+            'CREATE FUNCTION fee(begin int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1 AS "case";'
+            ' SELECT CASE WHEN begin > 9 THEN CASE begin WHEN 10 THEN 1 ELSE 2 END ELSE 3 END AS "end"; END;'
+            " CREATE PROCEDURE clear() LANGUAGE sql BEGIN ATOMIC DELETE FROM audit; DELETE FROM audit; END",
+            shop.roles.owner,
+        )
+    path = tmp_path / "database_backup.sql"
+    with path.open("wb") as out:
+        subprocess.run([shop.cluster.program("pg_dump")], env=shop.cluster.env(shop.name), stdout=out, check=True)
+    shop.restore("live", version="old", legacy_path=str(path), allow_plain_sql=True)
+    assert shop.count() == 1000
+    assert shop.sql("SELECT count(*) FROM pg_rules WHERE rulename = 'twice'") == [(1,)]
+    if shop.cluster.major >= 14:
+        assert shop.sql("SELECT fee(10), fee(11), fee(1)") == [(1, 2, 3)]
+
+
 def test_what_does_not_become_what_it_says(shop: Shop, legacy: dict[str, t.Any]) -> None:
     path = file_of(legacy)
     text, end = path.read_text(encoding="utf-8"), "\n--\n-- PostgreSQL database dump complete"
