@@ -238,6 +238,18 @@ def test_an_emergency_closes_whatever_the_servers_files_say(nginx_rig: NginxRig,
     rig.as_before()
 
 
+def test_an_emergency_closes_what_it_can(nginx_rig: NginxRig) -> None:
+    """A server block that is listed and not prepared keeps no other one open."""
+    rig = nginx_rig
+    both = [*rig.options()["frontends"], {"name": "web", "url": "http://127.0.0.1:1"}]
+    assert "does not know web" in rig.refused("held", frontends=both)
+    result = rig.run("closed", frontends=both)
+    assert result["failed"] and result["changed"] and "web at http://127.0.0.1:1" in result["msg"], result
+    assert rig.proxy.get().status == 503
+    rig.ok("previous")
+    rig.as_before()
+
+
 BAD: list[tuple[str, tuple[str, ...], dict[str, t.Any], str]] = [
     ("maint", ("app9",), {}, "nginx has no server payments/app9; it has payments/app1"),
     ("maint", (), {}, "state=maint needs servers"),
