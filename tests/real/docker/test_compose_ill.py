@@ -10,7 +10,7 @@ import pytest
 from tests.lab.ports import free_ports
 from tests.real.docker.compose_rig import ComposeRig
 
-FIRST = ("no compose file", "another service", "no docker compose")
+FIRST = ("no compose file", "another service", "no docker compose", "a probe without its certificate")
 ILL = [*FIRST, *(pytest.param(how, marks=pytest.mark.full) for how in ("no project_dir", "broken compose file", "no env file"))]
 
 
@@ -28,6 +28,8 @@ def make_ill(rig: ComposeRig, how: str) -> dict[str, object]:
         return {"env_files": ["api.env"]}
     elif how == "another service":
         compose.write_text(compose.read_text().replace("  api:", "  backend:"))
+    elif how == "a probe without its certificate":
+        return {"probes": [{"url": "https://127.0.0.1/health", "ca_cert": str(rig.dir / "ca.pem")}]}
     else:
         return {"compose_bin": str(rig.dir / "docker-compose")}
     return {}
