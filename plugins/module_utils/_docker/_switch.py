@@ -67,9 +67,10 @@ def why_outage(stack: Stack, scene: Scene) -> str:
 
 
 def left_out(stack: Stack, scene: Scene) -> list[str]:
-    """What a point does not hold although the services read it, in one phrase or none."""
-    names = stack.files.unlisted(scene.files)
-    return [f"{', '.join(names)} is in no point and stays as it is now: list it in env_files (rollback_docker_env_files)"] if names else []
+    """What a point does not hold although the services read it."""
+    names, mounted = stack.files.unlisted(scene.files), stack.files.mounted(scene.spec)
+    told = [f"{', '.join(names)} is in no point and stays as it is now: list it in env_files (rollback_docker_env_files)"] if names else []
+    return [*told, *([f"{', '.join(mounted)} is mounted, in no point, and stays as it is now"] if mounted else [])]
 
 
 def plan(stack: Stack, scene: Scene, to: Record) -> list[str]:

@@ -94,3 +94,25 @@ def test_a_deployment_that_died_half_way_is_left(compose_rig: ComposeRig) -> Non
     rig.check_complete("1.0.0")
     rig.module("previous")
     rig.check_complete("2.0.0")
+
+
+def test_the_plan_names_what_stays_as_it_is(compose_rig: ComposeRig) -> None:
+    """What extends, include or a mount brings in is in no point, unless it is listed."""
+    rig = compose_rig
+    (rig.dir / "common.yml").write_text("services:\n  base:\n    environment: {FEATURE: one}\n")
+    (rig.dir / "app.json").write_text("{}\n")
+    rig.more = "    extends: {file: common.yml, service: base}\n    volumes: ['./app.json:/app/app.json:ro']"
+    rig.write_files("from common.yml")
+    (rig.dir / ".env").write_text("A=1\n")
+    rig.one = rig.deploy("1.0.0")
+    options = {"env_files": ["common.yml"]}
+    told = " ".join(rig.module("archived", version="v0")["actions"])
+    assert "common.yml is in no point" in told and "app.json is mounted, in no point" in told
+    assert "common.yml" not in " ".join(rig.module("archived", version="v1", **options)["actions"])
+    (rig.dir / "common.yml").write_text("services:\n  base:\n    environment: {FEATURE: two}\n")
+    rig.two = rig.deploy("2.0.0")
+    assert rig.ask()[1]["feature"] == "two"
+    plan = " ".join(rig.module("staged", version="v1", **options)["plan"])
+    assert "app.json is mounted" in plan and "common.yml" not in plan
+    rig.module("live", version="v1", **options)
+    assert rig.ask()[1] == {"version": "1.0.0", "feature": "one"}
