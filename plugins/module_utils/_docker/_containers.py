@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
@@ -90,8 +91,12 @@ class Containers:
         return self._listed([f"{LABEL}project={project}", f"{LABEL}oneoff=False"])
 
     def projects_in(self, folder: str) -> list[str]:
-        """Projects whose containers were made from compose files in ``folder``."""
-        return sorted({each.project for each in self._listed([f"{LABEL}project.working_dir={folder}"]) if each.project})
+        """Projects whose containers were made from compose files in ``folder``, whichever way people went there."""
+        client = self.engine.client()
+        with self.engine.readable_errors("listing containers"):
+            told = [each.get("Labels") or {} for each in client.containers(all=True, filters={"label": f"{LABEL}project"})]
+        places = [(str(each[f"{LABEL}project"]), str(each.get(f"{LABEL}project.working_dir") or "/")) for each in told]
+        return sorted({project for project, place in places if os.path.realpath(place) == folder})
 
     def _listed(self, labels: list[str]) -> list[Container]:
         client = self.engine.client()

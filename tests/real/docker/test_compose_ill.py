@@ -54,6 +54,17 @@ def test_an_emergency_needs_the_engine_alone(compose_rig: ComposeRig, how: str, 
     assert not rig.run("stopped", **options)["changed"]
 
 
+def test_an_emergency_finds_a_project_that_was_started_through_a_link(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    (rig.dir.parent / "current").symlink_to(rig.dir)
+    real, rig.dir = rig.dir, rig.dir.parent / "current"
+    rig.one = rig.build("1.0.0")
+    rig.compose("--project-directory", str(rig.dir), "up", "--detach", "--no-build")
+    rig.await_version("1.0.0")
+    (real / "docker-compose.yml").unlink()
+    assert rig.module("stopped")["changed"] and rig.ask()[0] == 0
+
+
 def test_the_way_back_brings_a_listed_file_that_is_gone(compose_rig: ComposeRig) -> None:
     rig = compose_rig
     (rig.dir / "more.env").write_text("MORE=1\n")
