@@ -84,9 +84,12 @@ class Backend:
         scene = stack.look()
         if os.path.isdir(stack.paths.component(version, COMPONENT)):
             found = _point.target(stack, version)
-            if found.record["release"] != stack.live_record(scene, strict=True)["release"]:
+            other = "another release is live" if found.record["release"] != stack.live_record(scene, strict=True)["release"] else ""
+            if not other and not stack.has_config(found.record, scene):
+                other = "other compose or environment files are live"
+            if other:
                 raise RollbackError(
-                    f"Point {version} already holds release {found.record['release'][:12]}, but another release is live. "
+                    f"Point {version} already holds release {found.record['release'][:12]}, but {other}. "
                     "A point is never overwritten; take the backup under another version."
                 )
             return {"changed": False, "release": found.record["release"], "size": None, "version": version}

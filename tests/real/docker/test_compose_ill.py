@@ -82,6 +82,19 @@ def test_the_way_back_brings_a_listed_file_that_is_gone(compose_rig: ComposeRig)
     rig.check_complete("1.0.0", again=False)
 
 
+def test_a_point_with_other_files_is_not_the_one_that_is_asked_for(compose_rig: ComposeRig) -> None:
+    """The same images by another environment: a backup under the same name would hold what is no more."""
+    rig = compose_rig
+    rig.one = rig.deploy("1.0.0")
+    assert rig.module("archived", version="v1")["changed"]
+    assert not rig.module("archived", version="v1")["changed"]
+    rig.write_files("two")
+    rig.compose("up", "--detach", "--no-build")
+    message = rig.refused("archived", version="v1")
+    assert "other compose or environment files" in message and "another version" in message
+    assert not rig.module("archived", version="v1", config_from="live")["changed"], "where files are no part of a release"
+
+
 def test_a_deployment_that_died_half_way_is_left(compose_rig: ComposeRig) -> None:
     """One container runs the old image, the other one the new."""
     rig = compose_rig
