@@ -54,6 +54,23 @@ def test_an_emergency_needs_the_engine_alone(compose_rig: ComposeRig, how: str, 
     assert not rig.run("stopped", **options)["changed"]
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["readable", "broken"])
+def test_an_emergency_finds_a_project_whose_name_was_changed(compose_rig: ComposeRig, broken: bool) -> None:
+    """The file names another project, or an older one is remembered; what runs was made in this folder."""
+    rig = compose_rig
+    rig.one = rig.deploy("1.0.0")
+    rig.module("archived", version="v1")
+    compose = rig.dir / "docker-compose.yml"
+    compose.write_text(compose.read_text().replace(f"name: {rig.project}", f"name: {rig.project}-new"))
+    if broken:
+        rig.compose("--project-name", rig.project, "down")
+        rig.compose("up", "--detach", "--no-build")
+        rig.await_version("1.0.0")
+        compose.write_text(compose.read_text().replace("services:", "services: ["))
+    assert rig.module("stopped")["changed"] and rig.ask()[0] == 0
+    assert not rig.module("stopped")["changed"]
+
+
 def test_an_emergency_finds_a_project_that_was_started_through_a_link(compose_rig: ComposeRig) -> None:
     rig = compose_rig
     (rig.dir.parent / "current").symlink_to(rig.dir)
