@@ -314,6 +314,14 @@ class Stack:
     def runs(self, record: Record, scene: Scene) -> bool:
         return self.is_at(record, scene) and all(each.status == "running" and each.health in ("", "healthy") for each in scene.containers)
 
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    def up(self, scene: Scene, services: t.Mapping[str, int], start: bool = True, alone: bool = False) -> None:
+        """``docker compose up`` of the project, also after one that was killed half way."""
+        self.run.fence()
+        self.containers.remove(self.containers.halves_of(scene.project))
+        self.compose.up(scene.project, *self.read(scene.files), services=services, start=start, alone=alone)
+
     # -- addresses -----------------------------------------------------------------------------------------------------
 
     def addresses(self, scene: Scene) -> list[Address]:

@@ -133,14 +133,12 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     since = now()
     if differing:
         with stack.run.step("recreate", services=sorted(differing), beside=serving(stack)):
-            files = stack.read(scene.files)
             alone = stack.must_be_alone(scene, ((stack.state().get("switch") or {}).get("from") or {}).get("set"))
             if was_held:
                 # Made ready while the responder still answers; only starting needs the ports.
-                stack.compose.up(scene.project, *files, services=differing, start=False, alone=alone)
+                stack.up(scene, differing, start=False, alone=alone)
                 stop_responder(stack)
-            stack.run.fence()
-            stack.compose.up(scene.project, *files, services=differing, alone=alone)
+            stack.up(scene, differing, alone=alone)
             let_up(stack, stack.look().containers)
     elif was_held:
         stop_responder(stack)
@@ -240,7 +238,7 @@ def _put_back(stack: Stack, back: Record) -> None:
     scene = stack.look()
     differing = stack.differing(back, scene)
     alone = stack.must_be_alone(scene, None)
-    stack.compose.up(scene.project, *stack.read(scene.files), services=differing, start=False, alone=alone)
+    stack.up(scene, differing, start=False, alone=alone)
 
 
 def folder_of_sets(run_folder: str) -> str:
