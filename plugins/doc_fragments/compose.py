@@ -27,6 +27,7 @@ options:
   env_files:
     description:
       - Files with environment variables that belong to a release, as C(env_file) of a service names them. C(.env) always is one.
+      - Other compose files that C(extends) or C(include) name belong here, too.
       - They go back with the release, unless O(config_from=live).
     type: list
     elements: str

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 import typing as t
@@ -32,7 +33,7 @@ def answers_hold(port: int, hosts: t.Sequence[str]) -> bool:
         return False
     except urllib.error.HTTPError as exc:
         return exc.code == 503 and HOLD_HEADER in exc.headers
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 

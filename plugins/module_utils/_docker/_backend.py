@@ -84,9 +84,12 @@ class Backend:
         scene = stack.look()
         if os.path.isdir(stack.paths.component(version, COMPONENT)):
             found = _point.target(stack, version)
-            if found.record["release"] != stack.live_record(scene, strict=True)["release"]:
+            other = "another release is live" if found.record["release"] != stack.live_record(scene, strict=True)["release"] else ""
+            if not other and not stack.has_config(found.record, scene):
+                other = "other compose or environment files are live"
+            if other:
                 raise RollbackError(
-                    f"Point {version} already holds release {found.record['release'][:12]}, but another release is live. "
+                    f"Point {version} already holds release {found.record['release'][:12]}, but {other}. "
                     "A point is never overwritten; take the backup under another version."
                 )
             return {"changed": False, "release": found.record["release"], "size": None, "version": version}
@@ -278,9 +281,9 @@ class Backend:
     def started(self, judge: bool = True) -> Result:
         stack = self.stack
         scene = stack.look()
-        record = stack.live_record(scene)
         state = stack.state()
         switching = state.get("switch")
+        record = _one_side(switching, stack.live_record(scene))
         if stack.runs(record, scene) and not (switching or state.get("hold") or state.get("policies") or _hold.responders(stack)):
             return {"changed": False}
         steps = plan(stack, scene, record)
@@ -344,6 +347,13 @@ class Backend:
                 stack.files.forget([str((state.get("live") or {}).get("set"))])
             stack.actions.append(f"removed {', '.join(tags)}" if tags else "forgot the previous release")
         return {"changed": bool(tags) or had, "removed": tags}
+
+
+def _one_side(switching: Record | None, found: Record) -> Record:
+    """Of a switch that is under way its files may be there and its images not: what starts is one release whole, by the images."""
+    sides: list[Record] = [switching["to"], switching["from"]] if switching else []
+    fitting = [side for side in sides if side["images"] == found["images"]]
+    return next((side for side in fitting if side_of(side) == side_of(found)), fitting[0] if fitting else found)
 
 
 def seconds(stamp: str) -> float:

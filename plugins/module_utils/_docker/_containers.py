@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +16,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._docker._engine im
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 
 LABEL = "com.docker.compose."
+# Until the container that it replaces is gone, compose calls the new one so, and starts it only under its own name.
+HALF = re.compile(r"[0-9a-f]{12}_")
 Address = t.Tuple[str, int]
 
 
@@ -39,6 +43,11 @@ class Container(t.NamedTuple):
     @property
     def alive(self) -> bool:
         return self.status in ("running", "restarting", "paused")
+
+    @property
+    def half(self) -> bool:
+        """Made by a compose that was killed before it had replaced another one; it never ran."""
+        return self.status == "created" and bool(HALF.match(self.name))
 
 
 def _container(found: dict[str, t.Any]) -> Container:
@@ -86,12 +95,23 @@ class Containers:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def of_project(self, project: str) -> list[Container]:
-        """All containers of a project, but those of ``compose run``."""
+        """All containers of a project, but those of ``compose run`` and the halves."""
+        return [each for each in self._of_project(project) if not each.half]
+
+    def halves_of(self, project: str) -> list[Container]:
+        """What is in the way of every further ``up``: compose cannot make a container of that name again, and fails."""
+        return [each for each in self._of_project(project) if each.half]
+
+    def _of_project(self, project: str) -> list[Container]:
         return self._listed([f"{LABEL}project={project}", f"{LABEL}oneoff=False"])
 
     def projects_in(self, folder: str) -> list[str]:
-        """Projects whose containers were made from compose files in ``folder``."""
-        return sorted({each.project for each in self._listed([f"{LABEL}project.working_dir={folder}"]) if each.project})
+        """Projects whose containers were made from compose files in ``folder``, whichever way people went there."""
+        client = self.engine.client()
+        with self.engine.readable_errors("listing containers"):
+            told = [each.get("Labels") or {} for each in client.containers(all=True, filters={"label": f"{LABEL}project"})]
+        places = [(str(each[f"{LABEL}project"]), str(each.get(f"{LABEL}project.working_dir") or "/")) for each in told]
+        return sorted({project for project, place in places if os.path.realpath(place) == folder})
 
     def _listed(self, labels: list[str]) -> list[Container]:
         client = self.engine.client()

@@ -61,6 +61,17 @@ def named_env_files(text: str) -> list[str]:
     return list(dict.fromkeys(each for each in names if "$" not in each))
 
 
+def named_compose_files(text: str) -> list[str]:
+    """The other compose files that one is made from. Compose itself tells only what comes out."""
+    found = re.findall(r"\bextends:\s*\{[^}]*?\bfile:\s*([^,}\s]+)", text)
+    found += re.findall(r"\bextends:[ \t]*\n(?:[ \t]+service:.*\n)?[ \t]+file:[ \t]*(\S+)", text)
+    for inline, block in re.findall(r"^include:[ \t]*(?:\[([^\]]*)\]|\n((?:(?:[ \t]+\S|[ \t]*-).*\n?)+))", text, re.MULTILINE):
+        found += re.findall(r"[^\s,]+", inline)
+        found += re.findall(r"^[ \t]*(?:-[ \t]+path:|-|path:)[ \t]+(?!path:|\w+:)(\S+)", block, re.MULTILINE)
+    names = [os.path.normpath(each.strip("'\"")) for each in found]
+    return list(dict.fromkeys(each for each in names if "$" not in each))
+
+
 class Files:
     def __init__(self, folder: str, files: t.Sequence[str], env_files: t.Sequence[str], interpolate: t.Sequence[str], sets: str) -> None:
         self.folder = folder
@@ -118,9 +129,18 @@ class Files:
             )
 
     def unlisted(self, files: FileSet) -> list[str]:
-        """Environment files that the compose files name and the set does not have: they would stay as they are now."""
+        """Files that the compose files name and the set does not have: they would stay as they are now."""
         texts = [files[name].decode("utf-8", "replace") for name in self.compose_files(files)]
-        return [name for name in dict.fromkeys(sum(map(named_env_files, texts), [])) if name not in self.allowed()]
+        named = [name for text in texts for name in (*named_env_files(text), *named_compose_files(text))]
+        return [name for name in dict.fromkeys(named) if name not in self.allowed()]
+
+    def mounted(self, spec: t.Mapping[str, t.Any]) -> list[str]:
+        """Files of the project's folder that the services see as they are at the moment; a folder holds data."""
+        found = [str(each["file"]) for each in (spec.get("configs") or {}).values() if each.get("file")]
+        for service in (spec.get("services") or {}).values():
+            found += [str(each.get("source")) for each in service.get("volumes") or [] if each.get("type") == "bind"]
+        found = [path for path in dict.fromkeys(found) if path.startswith(f"{self.folder}/") and os.path.isfile(path)]
+        return [os.path.relpath(path, self.folder) for path in found]
 
     # -- kept sets -----------------------------------------------------------------------------------------------------
 

@@ -62,8 +62,9 @@ def compose_argument_spec() -> dict[str, t.Any]:
 
 def _settings(params: dict[str, t.Any]) -> Settings:
     values = {name: params[name] for name in Settings._fields if name in params}
+    asks = params["probes"] and params["state"] != "stopped"  # what asks nothing is not kept from stopping by how it would ask
     values.update(
-        probes=tuple(check_probes(params["probes"]) if params["probes"] else []),
+        probes=tuple(check_probes(params["probes"]) if asks else []),
         **{name: tuple(params[name]) for name in ("services", "ports", "proxied_ports", "proxied_against", "proxies", "next_ports")},
     )
     settings = Settings(**values)

@@ -139,21 +139,34 @@ class Stack:
         """To stop containers neither the files nor compose itself are needed: an emergency goes by the engine, if it must."""
         try:
             self.compose.require()
-            return self.look()
+            scene = self.look()
+            if scene.containers or self.given_name:
+                return scene
+            project = self._found_by_engine() or scene.project  # the file may name another project by now than the one that runs
         except RollbackError as exc:
-            project, services = self._project_by_engine(exc), self.settings.services
+            project = self._project_by_engine(exc)
+        services = self.settings.services
         found = self.containers.of_project(project)
         return Scene(project, {}, {}, [each for each in found if not services or each.service in services])
 
     def _project_by_engine(self, exc: RollbackError) -> str:
-        """The name that was given or is remembered, else that of the containers which were made in this folder."""
-        twin = (self.state().get("beside") or {}).get("project")
-        found = [name for name in self.containers.projects_in(self.files.folder) if name != twin]
-        known = self.given_name or self.state().get("project") or (found[0] if len(found) == 1 else None)
+        known = self.given_name or self._found_by_engine()
         if known is None:
             raise exc
         self.notes.append(str(exc))
-        return str(known)
+        return known
+
+    def _found_by_engine(self) -> str | None:
+        """The name that is remembered if it has containers, else that of the containers which were made in this folder."""
+        state = self.state()
+        remembered = str(state.get("project") or "")
+        if remembered and self.containers.of_project(remembered):
+            return remembered
+        twin = (state.get("beside") or {}).get("project")
+        found = [name for name in self.containers.projects_in(self.files.folder) if name != twin]
+        if len(found) == 1:
+            return found[0]
+        return None if found else remembered or None
 
     def _services(self, spec: Spec) -> tuple[str, ...]:
         there = spec.get("services") or {}
@@ -300,6 +313,14 @@ class Stack:
 
     def runs(self, record: Record, scene: Scene) -> bool:
         return self.is_at(record, scene) and all(each.status == "running" and each.health in ("", "healthy") for each in scene.containers)
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    def up(self, scene: Scene, services: t.Mapping[str, int], start: bool = True, alone: bool = False) -> None:
+        """``docker compose up`` of the project, also after one that was killed half way."""
+        self.run.fence()
+        self.containers.remove(self.containers.halves_of(scene.project))
+        self.compose.up(scene.project, *self.read(scene.files), services=services, start=start, alone=alone)
 
     # -- addresses -----------------------------------------------------------------------------------------------------
 

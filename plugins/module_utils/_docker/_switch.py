@@ -67,9 +67,10 @@ def why_outage(stack: Stack, scene: Scene) -> str:
 
 
 def left_out(stack: Stack, scene: Scene) -> list[str]:
-    """What a point does not hold although the services read it, in one phrase or none."""
-    names = stack.files.unlisted(scene.files)
-    return [f"{', '.join(names)} is in no point and stays as it is now: list it in env_files (rollback_docker_env_files)"] if names else []
+    """What a point does not hold although the services read it."""
+    names, mounted = stack.files.unlisted(scene.files), stack.files.mounted(scene.spec)
+    told = [f"{', '.join(names)} is in no point and stays as it is now: list it in env_files (rollback_docker_env_files)"] if names else []
+    return [*told, *([f"{', '.join(mounted)} is mounted, in no point, and stays as it is now"] if mounted else [])]
 
 
 def plan(stack: Stack, scene: Scene, to: Record) -> list[str]:
@@ -132,14 +133,12 @@ def settle(stack: Stack, to: Record, judge: bool = True) -> None:
     since = now()
     if differing:
         with stack.run.step("recreate", services=sorted(differing), beside=serving(stack)):
-            files = stack.read(scene.files)
             alone = stack.must_be_alone(scene, ((stack.state().get("switch") or {}).get("from") or {}).get("set"))
             if was_held:
                 # Made ready while the responder still answers; only starting needs the ports.
-                stack.compose.up(scene.project, *files, services=differing, start=False, alone=alone)
+                stack.up(scene, differing, start=False, alone=alone)
                 stop_responder(stack)
-            stack.run.fence()
-            stack.compose.up(scene.project, *files, services=differing, alone=alone)
+            stack.up(scene, differing, alone=alone)
             let_up(stack, stack.look().containers)
     elif was_held:
         stop_responder(stack)
@@ -239,7 +238,7 @@ def _put_back(stack: Stack, back: Record) -> None:
     scene = stack.look()
     differing = stack.differing(back, scene)
     alone = stack.must_be_alone(scene, None)
-    stack.compose.up(scene.project, *stack.read(scene.files), services=differing, start=False, alone=alone)
+    stack.up(scene, differing, start=False, alone=alone)
 
 
 def folder_of_sets(run_folder: str) -> str:

@@ -125,6 +125,8 @@ class Doors(doors.Doors):
         if os.path.exists(self.file):
             known = self.read().shares
             wrong = [f"{self.file} does not know {name}" for name in names if name not in known]
+            if not asking and len(wrong) < len(names):  # what can be shut is; the rest is found when it is proved
+                return
         else:
             wrong = [f"{self.file} is missing"]
         wrong += [text for text in map(self.unprepared, self.frontends if asking else []) if not wrong and text]

@@ -45,7 +45,7 @@ class Traffic(states.Traffic[Server]):
 
     def reach(self, state: str, keys: t.Sequence[str]) -> Result:
         self.master.pid()
-        self._whole(state != "observed")
+        self._whole(state)
         if self.state().get("pending") and state != "observed":
             self._load("nginx reads what was written before")
         return super().reach(state, keys)
@@ -59,21 +59,23 @@ class Traffic(states.Traffic[Server]):
 
     # -- the configuration ---------------------------------------------------------------------------------------------
 
-    def _whole(self, acting: bool) -> None:
-        """nginx would accept its configuration as it is now, and it includes our files."""
+    def _whole(self, state: str) -> None:
+        """nginx would accept its configuration as it is now, and it includes our files; only the second is nothing to an emergency."""
         try:
             included = self.master.test()
         except Broken as exc:
             pending = self.state().get("pending")
-            if pending and acting and not self.check:  # a call was killed before it could put back what nginx refused
+            if pending and state != "observed" and not self.check:  # a call was killed before it could put back what nginx refused
                 self._put_back(pending)
                 self.actions.append(f"{', '.join(sorted(pending))} as before, since nginx refused what an interrupted call wrote")
-                self._whole(acting)
+                self._whole(state)
                 return
             raise RollbackError(
                 f"nginx would not accept its configuration as it is now: {exc}. Nothing was touched. {SERVES}, but cannot be "
                 f"reloaded. Correct it until 'nginx -t -c {self.master.config}' is content, then run the same command again."
             ) from None
+        if state == "closed":
+            return
         mine = {path_of(self.folder, each.backend) for each in self.servers().values()}
         missing = sorted(path for path in mine if os.path.realpath(path) not in included)
         if missing:

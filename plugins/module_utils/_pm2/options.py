@@ -52,7 +52,8 @@ def pm2_argument_spec() -> dict[str, t.Any]:
 
 
 def _settings(params: dict[str, t.Any]) -> Settings:
-    probes = check_probes(params["probes"]) if params["probes"] else []
+    asks = params["probes"] and params["state"] != "stopped"  # what asks nothing is not kept from stopping by how it would ask
+    probes = check_probes(params["probes"]) if asks else []
     values = {name: params[name] for name in Settings._fields if name in params}
     values.update(
         probes=tuple(probes),

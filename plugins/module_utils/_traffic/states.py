@@ -106,7 +106,7 @@ class Traffic(abc.ABC, t.Generic[S]):
         self.actions: list[str] = []
 
     def reach(self, state: str, keys: t.Sequence[str]) -> Result:
-        servers = self.servers()
+        servers = self._known(state)
         missing = [key for key in keys if key not in servers]
         if missing:
             raise RollbackError(
@@ -134,7 +134,7 @@ class Traffic(abc.ABC, t.Generic[S]):
         else:
             self._previous(keys)
         self._persist()
-        after = before if self.check else self.picture(self.servers())
+        after = before if self.check else self.picture(self._known(state))
         done = "; ".join(self.actions)
         return {
             "changed": bool(self.actions),
@@ -147,6 +147,15 @@ class Traffic(abc.ABC, t.Generic[S]):
         }
 
     # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _known(self, state: str) -> t.Mapping[str, S]:
+        """All servers; an emergency shuts the doors also where the proxy does not say what is behind them."""
+        try:
+            return self.servers()
+        except RollbackError:
+            if state != "closed":
+                raise
+            return {}
 
     def picture(self, servers: t.Mapping[str, S]) -> Result:
         """What is true now."""
@@ -206,11 +215,12 @@ class Traffic(abc.ABC, t.Generic[S]):
 
     def _remember(self, keys: t.Iterable[str] = (), names: t.Iterable[str] = ()) -> None:
         """What is there before the first change; what is remembered already is older and stays."""
+        keys = list(keys)
         if self.check:
             return
         state = self.state()
         before = state.get("before") or {}
-        servers, shares = self.servers(), self.doors.shares()
+        servers, shares = self.servers() if keys else {}, self.doors.shares()
         known_servers, known_shares = before.get("servers") or {}, before.get("frontends") or {}
         new_servers = {key: {"state": servers[key].state, "weight": servers[key].weight} for key in keys if key not in known_servers}
         new_shares = {name: shares[name] for name in names if name not in known_shares}

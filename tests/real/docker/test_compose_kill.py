@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._docker._backend import STEPS
+from tests.lab.ports import wait_until
 from tests.real.docker.compose_rig import ComposeRig
 
 # Which call passes through a step; every step must be here.
@@ -71,3 +72,32 @@ def test_the_same_command_finishes_the_job(compose_rig: ComposeRig, state: str, 
     else:
         assert not rig.module(state, **options)["changed"]
     rig.check_complete("1.0.0" if state in ("live", "complete") else "2.0.0")
+
+
+WAYS = {"the same command": ("live",), "the way back": ("previous",), "an emergency": ("stopped", "started")}
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[] if way == "an emergency" else pytest.mark.full) for way in WAYS])
+@pytest.mark.parametrize("stopped", [pytest.param(False, marks=pytest.mark.full), True], ids=["still-runs", "stopped-already"])
+def test_compose_itself_is_killed_while_it_replaces_a_container(compose_rig: ComposeRig, way: str, stopped: bool) -> None:
+    """The new one was made under a name for the meantime, which compose cannot give twice; the old one runs or not."""
+    rig = compose_rig
+    rig.first_and_second()
+    started = rig.start_module("live", version="v1")
+    own = f"{rig.project}-api-1"
+
+    def replacing() -> bool:
+        names = {each["Names"][0].lstrip("/"): each["State"] for each in rig.engine.client().containers(all=True)}
+        return any(name.endswith(f"_{own}") for name in names) and not (stopped and names.get(own) == "running")
+
+    wait_until(replacing, "compose to replace the container", 30, 0.002)
+    started.kill()
+    started.wait(10)
+    for state in WAYS[way]:
+        rig.module(state, **({"version": "v1"} if state == "live" else {}))
+    # an emergency starts what has a container, and never one release's images by the other one's files
+    expected = {"the same command": "1.0.0", "the way back": "2.0.0"}.get(way) or str(rig.ask()[1]["version"])
+    rig.check_complete(expected)
+    assert not [each for each in rig.engine.client().containers(all=True) if each["Names"][0].endswith(f"_{own}")]
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")

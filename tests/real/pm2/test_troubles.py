@@ -79,6 +79,17 @@ def test_stop_an_application_whose_files_are_gone(make_rig: MakeRig) -> None:
     rig.check_complete("1.0.0")
 
 
+def test_stop_an_application_whose_probes_cannot_be_used(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.deploy("1.0.0")
+    rig.pm2.start(rig.ecosystem())
+    rig.wait_version("1.0.0")
+    probes = [{"url": "https://127.0.0.1/health", "ca_cert": str(rig.top / "ca.pem")}]
+    with pytest.raises(Failed, match="is not a file"):
+        rig.module("held", probes=probes)
+    check_stops(rig, probes=probes)
+
+
 def test_stop_an_application_whose_state_file_is_damaged(make_rig: MakeRig) -> None:
     rig = make_rig(worker=True)
     rig.first_and_second()

@@ -10,6 +10,7 @@ import threading
 import time
 import typing as t
 
+import pytest
 import yaml
 
 from ansible_collections.payops.rollback.plugins.module_utils._nginx.doors import Places, snippet
@@ -216,6 +217,37 @@ def test_a_reload_that_nginx_refuses_is_put_back(nginx_rig: NginxRig) -> None:
     finally:
         blocker.stop()
     assert rig.proxy.answering() == set(rig.echoes)
+
+
+@pytest.mark.parametrize("what", ["a line that is not understood", "an upstream that is not included"])
+def test_an_emergency_closes_whatever_the_servers_files_say(nginx_rig: NginxRig, what: str) -> None:
+    """nginx is content with them, and closing is not about servers."""
+    rig = nginx_rig
+    if what.startswith("a line"):
+        one, two = rig.first["upstream-payments.conf"].splitlines()[1:3]
+        rig.proxy.upstream.write_text(f"{one.partition(';')[0]}; {two.partition(';')[0]};\n", encoding="utf-8")
+    else:
+        (rig.proxy.files / "upstream-old.conf").write_text("server 127.0.0.1:1;\n", encoding="utf-8")
+    assert "Nothing was touched" in rig.refused("held")
+    done = rig.ok("closed")
+    assert done["changed"] and rig.proxy.get().status == 503
+    assert not rig.ok("closed")["changed"]
+    rig.proxy.upstream.write_text(rig.first["upstream-payments.conf"], encoding="utf-8")
+    (rig.proxy.files / "upstream-old.conf").unlink(missing_ok=True)
+    rig.ok("previous")
+    rig.as_before()
+
+
+def test_an_emergency_closes_what_it_can(nginx_rig: NginxRig) -> None:
+    """A server block that is listed and not prepared keeps no other one open."""
+    rig = nginx_rig
+    both = [*rig.options()["frontends"], {"name": "web", "url": "http://127.0.0.1:1"}]
+    assert "does not know web" in rig.refused("held", frontends=both)
+    result = rig.run("closed", frontends=both)
+    assert result["failed"] and result["changed"] and "web at http://127.0.0.1:1" in result["msg"], result
+    assert rig.proxy.get().status == 503
+    rig.ok("previous")
+    rig.as_before()
 
 
 BAD: list[tuple[str, tuple[str, ...], dict[str, t.Any], str]] = [

@@ -173,6 +173,22 @@ def fake_pm2(tmp_path: pathlib.Path, stdout: str = "[]") -> Pm2:
     return Pm2(lambda argv, **options: Completed(0, stdout, ""), str(tmp_path), str(tmp_path), "/usr/bin/pm2", "/usr/bin/node")
 
 
+def test_what_is_no_http_is_no_responder() -> None:
+    """Something else has the port: an SSH server, say."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            connection, unused = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                connection.recv(1024)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        assert not _probed.answers_hold(server.getsockname()[1], ["127.0.0.1"])
+        thread.join(5)
+
+
 def test_start_files_of_killed_modules_are_removed(tmp_path: pathlib.Path) -> None:
     mine = tmp_path / f"pm2-start-{os.getpid()}.json"
     gone = 2**22 + 1  # beyond the largest process id
