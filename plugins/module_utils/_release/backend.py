@@ -138,9 +138,13 @@ class Releases:
             place = os.path.join(writer.path, TREE)
             for attempt in range(3):
                 before = stamp(live, self.persistent)
-                Copier().tree(live, place, self.persistent)
-                if before == stamp(live, self.persistent):
-                    break
+                try:
+                    Copier().tree(live, place, self.persistent)
+                except (FileNotFoundError, NotADirectoryError):
+                    pass  # it went while it was copied
+                else:
+                    if before == stamp(live, self.persistent):
+                        break
                 remove_tree(place)
             else:
                 raise RollbackError(

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
+import subprocess
 import typing as t
 
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._release import copy
 from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, to_adopt, unshared
 from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Releases
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
@@ -53,6 +56,47 @@ def reach(app: pathlib.Path, state: str, version: str | None = None, check: bool
     made = backend(app, check)
     with made.run:
         return made.reach(state, version)
+
+
+@pytest.mark.parametrize("often", [1, 3])
+def test_files_that_go_while_they_are_copied(app: pathlib.Path, often: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [often]
+    copied = copy.Copier.file
+
+    def vanishing(self: copy.Copier, source: str, target: str, found: os.stat_result) -> None:
+        if left[0] and source.endswith("session"):
+            left[0] -= 1
+            os.unlink(source)
+            (app / "src" / f"{left[0]}-session").write_text("the next")
+        copied(self, source, target, found)
+
+    monkeypatch.setattr(copy.Copier, "file", vanishing)
+    (app / "src" / "session").write_text("of a customer")
+    if often == 1:
+        assert reach(app, "archived", "v1")["changed"]
+        return
+    with pytest.raises(RollbackError, match="changes while it is copied.*Name the paths that the application writes to as persistent"):
+        reach(app, "archived", "v1")
+    assert not (app.parent / "store" / "demo" / "v1").exists()
+
+
+def test_a_persistent_file_that_an_editor_put_in_place_of_its_link(app: pathlib.Path) -> None:
+    made = backend(app)
+    with made.run:
+        made.releases.layout.prepare()
+        (app / "uploads" / "receipt").write_text("paid")
+        adopt(made.releases.layout, "uploads")
+        shared = pathlib.Path(os.readlink(app / "uploads"))
+        (app / "uploads").unlink()
+        (app / "uploads").mkdir()
+        (app / "uploads" / "newer").write_text("paid, too")
+        with pytest.raises(RollbackError, match="has become a folder.*Copy what is missing") as caught:
+            adopt(made.releases.layout, "uploads")
+        assert (shared / "receipt").exists() and (app / "uploads" / "newer").exists()
+        shutil.copy(shared / "receipt", app / "uploads" / "receipt")
+        subprocess.run(str(caught.value).partition("then: ")[2], shell=True, check=True)
+        assert to_adopt(made.releases.layout, ("uploads",)) == []
+    assert {path.name for path in (app / "uploads").iterdir()} == {"receipt", "newer"}
 
 
 def test_round_trip(app: pathlib.Path) -> None:
