@@ -239,3 +239,16 @@ def test_a_killed_start_leaves_no_environment_behind(make_rig: MakeRig) -> None:
     rig.module("live", version="v1")
     rig.check_complete("1.0.0")
     assert not [*folder.glob("pm2-start-*")]
+
+
+def test_started_leaves_alone_what_was_scaled_and_configured_since(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.first_and_second(FEATURE="old")
+    rig.module("staged", version="v1")
+    rig.instances = 3
+    rig.restart_everything(FEATURE="new")
+    before = sorted(each["pid"] for each in rig.pm2.jlist())
+    rig.module("started")
+    assert sorted(each["pid"] for each in rig.pm2.jlist()) == before
+    rig.check_complete("2.0.0")
+    assert rig.ask()[1]["feature"] == "new"

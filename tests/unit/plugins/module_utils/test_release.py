@@ -435,3 +435,19 @@ def test_an_odd_package_json_is_no_reason_to_refuse(app: pathlib.Path, content: 
     reach(app, "archived", "odd")
     (app / "src" / "main.js").write_text("// 2\n")
     assert reach(app, "live", "odd")["changed"]
+
+
+def test_a_release_of_the_team_that_got_the_number_of_a_removed_tree_is_not_ours(app: pathlib.Path) -> None:
+    if not app.is_symlink():
+        return
+    reach(app, "archived", "v1")
+    deploy = app.parent / "releases"
+    write(deploy / "two", "2.0.0")
+    app.unlink()
+    app.symlink_to(deploy / "two")
+    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
+    staged.rename(deploy / "20240101")  # to the eye of the kernel: removed, and the next folder has its number
+    assert reach(app, "complete")["removed"] == []
+    assert (deploy / "20240101").is_dir()
+    again = pathlib.Path(reach(app, "staged", "v1")["path"])
+    assert reach(app, "complete")["removed"] == [str(again)]
