@@ -250,6 +250,11 @@ def test_a_worker_of_the_release_that_was_started_from_elsewhere_must_be_listed(
     rig.pm2.start(ecosystem)
     with pytest.raises(Failed, match="PM2 runs worker from the release of api, too.*List it under singletons"):
         rig.module("staged", version="v1")
+    for unused in range(2):
+        with pytest.raises(Failed, match="api is stopped, but PM2 runs worker from its release, too.*pm2 stop worker"):
+            rig.module("stopped")
+        assert [name for name, unused2, status in rig.list() if status == "online"] == ["worker"]
+    rig.module("started")
     assert rig.module("staged", version="v1", singletons=["worker"])["changed"]
 
 
