@@ -98,8 +98,10 @@ class Releases:
         The kernel gives the number of a removed tree to the next one. So beside other people's releases the name must be the same, too;
         in a workshop of our own a tree is renamed when it is kept.
         """
-        known, trees = self.state().get("own", {}), self.layout.trees()
+        known, trees = self.state().get("own"), self.layout.trees()
         apart = self.layout.kind == "exchange"
+        if not isinstance(known, dict):  # nothing, or the list without names of a time before 1.0.0
+            return {}
         return {
             int(tree): name for tree, name in known.items() if int(tree) in trees and (apart or os.path.basename(trees[int(tree)]) == name)
         }
