@@ -198,7 +198,8 @@ class Pm2:
         socket = os.path.join(self.home, "rpc.sock")
         try:
             # The daemon forgets no watch by itself: at the next change of a file it would start whatever has that name by then.
-            call(socket, "stopWatch", "deleteProcessId", pm_id)
+            with contextlib.suppress(Refused):
+                call(socket, "stopWatch", "deleteProcessId", pm_id)
             call(socket, "deleteProcessId", pm_id)
         except Unavailable:
             self.call("delete", str(pm_id))
