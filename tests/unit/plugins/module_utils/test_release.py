@@ -13,7 +13,7 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._release import copy
+from ansible_collections.payops.rollback.plugins.module_utils._release import copy, legacy
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
 from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect
 from ansible_collections.payops.rollback.plugins.module_utils._release.legacy import app_version
@@ -304,3 +304,16 @@ def test_a_release_of_the_team_that_got_the_number_of_a_removed_tree_is_not_ours
     assert (deploy / "20240101").is_dir()
     again = pathlib.Path(reach(app, "staged", "v1")["path"])
     assert reach(app, "complete")["removed"] == [str(again)]
+
+
+def test_a_release_built_from_a_legacy_backup_is_on_the_disk_before_it_has_its_name(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("live", "backup"):
+        write(tmp_path / name, name)
+        (tmp_path / name / "package-lock.json").write_text("{}")
+    flushed: list[bool] = []
+    target = tmp_path / "built"
+    monkeypatch.setattr(legacy, "sync_filesystem", lambda path: flushed.append(target.exists()), raising=False)
+    legacy.build(str(tmp_path / "backup"), str(tmp_path / "live"), str(target), (), "reuse", lambda *unused: None, ("npm",), {})
+    assert flushed == [False] and (target / "src" / "main.js").read_text() == "// backup\n"
