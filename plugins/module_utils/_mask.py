@@ -11,6 +11,7 @@ import json
 import os
 import re
 import typing as t
+from urllib.parse import unquote
 
 MASK = "********"
 SECRET = re.compile(r"pass|secret|key|token|url|uri|dsn|cred|auth|cookie|salt|pin|cert", re.I)
@@ -24,7 +25,8 @@ HARMLESS = re.compile(
 )
 EXAMPLES = (".example", ".sample", ".template", ".dist")
 HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.I)
-IN_URL = re.compile(r"://[^/@:\s]*:([^@\s]+)@")
+IN_URL = re.compile(r"://([^/:\s]*)(?::(\S*))?@")  # up to the last @: a password may have one, too
+ITEMS = re.compile(r"[,;]")
 LINES = re.compile(r"\r?\n|\\n")  # a key in one line of a file has its line ends as text
 
 
@@ -32,13 +34,36 @@ def mask(text: str, env: t.Mapping[str, str], name: str = "", files: t.Iterable[
     """``text`` without what the environment and the ``files`` (see ``dotenv``) of the application called ``name`` hold."""
     secrets: set[str] = set()
     for key, value in [*env.items(), *files]:
-        for part in {value, *LINES.split(value), *IN_URL.findall(value)}:
+        for part in _parts(value):
             part = part.strip()
             if part != name and _secret(key, part):
                 secrets.update((part, json.dumps(part, ensure_ascii=False)[1:-1]))
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    return re.sub(r"(://[^/@:\s]*:)[^@\s]+@", rf"\1{MASK}@", text)
+    return re.sub(r"(://[^/@:\s]*:)\S+@", rf"\1{MASK}@", text)
+
+
+def _parts(value: str) -> set[str]:
+    """What of a value an application may print alone: a line, an item of a list, a text in JSON, what logs in at a URL, decoded or not."""
+    found = {value, *LINES.split(value), *ITEMS.split(value), *_texts(value)}
+    for user, password in [match.groups() for text in [*found] for match in IN_URL.finditer(text)]:
+        found.update((password, unquote(password)) if password else (user, unquote(user)))
+    return found
+
+
+def _texts(value: str) -> list[str]:
+    if value.lstrip()[:1] not in ("{", "["):
+        return []
+    try:
+        waiting = [json.loads(value)]
+    except (ValueError, RecursionError):
+        return []
+    found = []
+    while waiting:
+        item = waiting.pop()
+        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        found += [item] if isinstance(item, str) else []
+    return found
 
 
 def _secret(key: str, value: str) -> bool:

@@ -44,6 +44,13 @@ def _newest_live(points: list[Entry], live: set[str]) -> set[str]:
     return found
 
 
+def _last_good(points: list[Entry]) -> str | None:
+    """The newest point of a good release; one that cannot be used now, where none can: a host that joined or a folder
+    that cannot be read for once makes all of them incomplete, and what is removed then does not come back."""
+    good = [point for point in points if point["release"]["status"] == "good" and not point["legacy"]]
+    return next((point["version"] for point in [*(each for each in good if each["complete"]), *good]), None)
+
+
 def _protection(point: Entry, last_good: str | None, live: set[str], needed: dict[str, str]) -> str | None:
     if point["legacy"]:
         return "legacy backups belong to the team's own script"
@@ -77,7 +84,7 @@ def plan_retention(
     if keep_count is None and keep_days is None:
         raise RollbackError("Say what to keep: keep_count, keep_days or both. Nothing was removed.")
     living = _newest_live(points, {str(item) for item in live if item})
-    last_good = next((point["version"] for point in points if _class(point) == "good"), None)
+    last_good = _last_good(points)
     ranks = {"good": 0, "unverified": 0, "unusable": 0}
     plan: dict[str, list[dict[str, str]]] = {"remove": [], "keep": []}
     for point in points:

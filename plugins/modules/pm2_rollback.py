@@ -51,7 +51,8 @@ options:
         It is refused where somebody has deployed or changed what is live since a finished switch, or replaced the kept release.
       - V(started) means that the release on the disk runs. It ends a hold or a stop.
       - V(stopped) means that the application and its singletons are stopped, and nobody answers. A C(cron_restart) does not start them
-        again, as it would after C(pm2 stop); V(started) gives it back.
+        again, as it would after C(pm2 stop); V(started) gives it back. It fails, after all is
+        stopped, where PM2 runs anything else from the release.
       - V(complete) means that the replaced release is removed. There is no way back to it then.
         It is refused where something of O(persistent) lies in that tree alone.
     type: str

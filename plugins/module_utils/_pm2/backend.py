@@ -279,7 +279,7 @@ class Backend:
             return {"changed": False, "msg": f"{app.name}: nothing to undo"}
         if state.get("undone") and not state.get("switch"):
             record: Record = self.releases.live_record()
-            done = self._go(record, app.definition_for(record["tree"], live), undone=True)
+            done = self._go(record, self._today(record, live), undone=True)
             name = record["version"] or str(record["release"])[:12]
             return {**done, **({} if done["changed"] else {"msg": f"{app.name} is back at {name} already"})}
         record = self.releases.back(app.run.run_id)
@@ -291,7 +291,7 @@ class Backend:
         app = self.app
         processes = app.pm2.processes()
         record: Record = self.releases.live_record()
-        definition = app.definition_for(record["tree"], app.live_definition(processes))
+        definition = self._today(record, app.live_definition(processes))
         if settled(app, look(app), record["tree"], definition):
             return {"changed": False}
         steps = plan(app, look(app), record, definition)
@@ -302,6 +302,12 @@ class Backend:
             self.releases.remember(switch=None)
         self._start(record, definition, judge)
         return {"changed": True, "plan": steps}
+
+    def _today(self, record: Record, live: Definition) -> Definition:
+        """How the live release is run: as it was when something of ours stopped it or began to switch, otherwise as PM2 runs it now."""
+        state = self.releases.state()
+        begun = any(state.get(key) for key in ("switch", "hold", "stopped", "singletons"))
+        return self.app.definition_for(record["tree"], live) if begun else self.app.customised(live)
 
     def _start(self, record: Record, definition: Definition, judge: bool = True) -> None:
         """Run what is on the disk. A hold that cannot end stays a hold."""

@@ -195,8 +195,12 @@ class Pm2:
 
     def delete(self, pm_id: t.Any) -> None:
         """Delete one entry. Read the list afterwards."""
+        socket = os.path.join(self.home, "rpc.sock")
         try:
-            call(os.path.join(self.home, "rpc.sock"), "deleteProcessId", pm_id)
+            # The daemon forgets no watch by itself: at the next change of a file it would start whatever has that name by then.
+            with contextlib.suppress(Refused):
+                call(socket, "stopWatch", "deleteProcessId", pm_id)
+            call(socket, "deleteProcessId", pm_id)
         except Unavailable:
             self.call("delete", str(pm_id))
         except Refused:

@@ -45,9 +45,9 @@ def read_message(read: t.Callable[[int], bytes]) -> list[bytes]:
     return parts
 
 
-def call(path: str, method: str, argument: t.Any, timeout: float = 30.0) -> t.Any:
+def call(path: str, method: str, *arguments: t.Any, timeout: float = 30.0) -> t.Any:
     """What the daemon's ``method`` answers."""
-    request = {"type": "call", "method": method, "args": [argument]}
+    request = {"type": "call", "method": method, "args": list(arguments)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
 

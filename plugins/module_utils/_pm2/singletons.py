@@ -36,17 +36,30 @@ def check_singletons(app: App, processes: t.Sequence[Proc]) -> None:
                 )
 
 
+def unlisted(app: App, processes: t.Sequence[Proc]) -> list[str]:
+    """What else PM2 runs from the release, and nobody has named as a singleton."""
+    tree = app.releases.live_tree()
+    inside = processes_inside(tree, app.pm2.proc) if tree else []
+    ours = {*app.settings.singletons, *(process.name for process in app.ours(processes))}
+    return sorted({process.name for process in processes if process.pid in inside or _belongs(app, process)} - ours)
+
+
 def check_unlisted(app: App, processes: t.Sequence[Proc]) -> None:
     """Refuse a switch while nothing is touched if PM2 runs anything else from the release that is left; ``prove_left`` would fail after it."""
-    inside = processes_inside(app.releases.live_tree(), app.pm2.proc)
-    ours = {*app.settings.singletons, *(process.name for process in app.ours(processes))}
-    waiting = {process.name for process in processes if armed(process) and relative(process.cwd, app.releases.layout.home) is not None}
-    names = sorted({*waiting, *(process.name for process in processes if process.pid in inside)} - ours)
+    names = unlisted(app, processes)
     if names:
         raise RollbackError(
             f"PM2 runs {', '.join(names)} from the release of {app.name}, too, and after a switch it would still run what was left. "
             "Nothing was touched. List it under singletons, or stop it."
         )
+
+
+def _belongs(app: App, process: Proc) -> bool:
+    """Whether it runs, or will at its time, a program of the release, wherever it was started from."""
+    folders = (app.releases.layout.home, app.releases.layout.live())
+    return (process.alive or armed(process)) and any(
+        relative(path, folder) is not None for path in (process.cwd, process.script) for folder in folders
+    )
 
 
 def _releases(app: App) -> list[str]:

@@ -16,7 +16,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._pm2.client import
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.cron import armed, disarm
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.dump import save
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.hold import known_hosts
-from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import to_stop
+from ansible_collections.payops.rollback.plugins.module_utils._pm2.singletons import to_stop, unlisted
 from ansible_collections.payops.rollback.plugins.module_utils._pm2.switch import look
 
 Result = t.Dict[str, t.Any]
@@ -31,6 +31,7 @@ def stopped(app: App, check: bool) -> Result:
     if not (scene.own or scene.green or scene.hold):
         app.live_definition(processes)  # a name that nobody has ever heard of is not stopped, but wrong
     if not alive and not singletons:
+        _nothing_else(app, processes)
         return {"changed": False, "msg": f"{app.name} is stopped already"}
     if check:
         return {"changed": True, "actions": [f"stop {name}" for name in sorted({process.name for process in [*alive, *singletons]})]}
@@ -51,8 +52,19 @@ def stopped(app: App, check: bool) -> Result:
         learnt["stopped"] = sorted({process.name for process in [*alive, *singletons]})
     with app.run.step("save"):
         save(app.pm2, app.name)
+    _nothing_else(app, app.pm2.processes())
     app.actions.append(f"stopped {', '.join(learnt['stopped'])}; state=started starts the release that is on the disk")
     return {"changed": True}
+
+
+def _nothing_else(app: App, processes: t.Sequence[Proc]) -> None:
+    """What nobody has listed is nothing to stop unasked, and nothing to keep quiet about."""
+    others = unlisted(app, processes)
+    if others:
+        raise RollbackError(
+            f"{app.name} is stopped, but PM2 runs {', '.join(others)} from its release, too, which may take payments or write. "
+            f"Stop it with 'pm2 stop {' '.join(others)}', and list it under singletons, so that the next stop includes it."
+        )
 
 
 def _remember(app: App, singletons: list[str]) -> RollbackError | OSError | None:

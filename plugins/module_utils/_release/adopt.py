@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import typing as t
 
@@ -35,9 +36,12 @@ def adopt(layout: Layout, name: str, tree: str | None = None) -> None:
     if os.path.islink(outside) and not os.path.exists(outside):
         os.unlink(outside)  # prepared by a run that was killed before the exchange
     if os.path.lexists(outside):
+        quoted = [shlex.quote(path) for path in (inside, outside)]
         raise RollbackError(
-            f"{inside} is persistent and should move to {outside}, but that exists already. "
-            f"Merge the two by hand: one of them is what the application writes to."
+            f"{inside} is persistent and should move to {outside}, but that exists already: what was a link has become "
+            f"{'a folder' if os.path.isdir(inside) else 'a file'} (sed -i, an editor or a deployment does that), and the application uses that "
+            f"now. Copy what is missing from {outside} into it, then: mv {quoted[1]} {quoted[1]}.old && mv {quoted[0]} {quoted[1]} && "
+            f"ln -s {quoted[1]} {quoted[0]}"
         )
     os.makedirs(os.path.dirname(outside), 0o755, exist_ok=True)
     os.symlink(outside, outside)

@@ -10,7 +10,7 @@ The state file remembers between runs which tree (by inode) is which release::
     switch  {to: {...}, from: {...}, run, at}      only while a switch is under way
     live    {version, release, tree, stamp, run, at}
     kept    {version, release, tree, stamp, left, path, run, at}   left: its stamp when the last process had left it
-    own     [tree, ...]                             trees that this collection created
+    own     {tree: name}                            trees that this collection created, and what it called them
 
 A record {version, release, tree} names a tree; what is true is read from the disk every time.
 """
@@ -92,6 +92,20 @@ class Releases:
     def live_tree(self) -> int:
         return identity(self.layout.home)
 
+    def own(self) -> dict[int, str]:
+        """The trees that this collection created and that are still there, with what it called them.
+
+        The kernel gives the number of a removed tree to the next one. So beside other people's releases the name must be the same, too;
+        in a workshop of our own a tree is renamed when it is kept.
+        """
+        known, trees = self.state().get("own"), self.layout.trees()
+        apart = self.layout.kind == "exchange"
+        if not isinstance(known, dict):  # nothing, or the list without names of a time before 1.0.0
+            return {}
+        return {
+            int(tree): name for tree, name in known.items() if int(tree) in trees and (apart or os.path.basename(trees[int(tree)]) == name)
+        }
+
     def version_of(self, release: str) -> str | None:
         """The newest point that holds ``release``."""
         return newest_with(self.paths, self.component, release)
@@ -138,9 +152,13 @@ class Releases:
             place = os.path.join(writer.path, TREE)
             for attempt in range(3):
                 before = stamp(live, self.persistent)
-                Copier().tree(live, place, self.persistent)
-                if before == stamp(live, self.persistent):
-                    break
+                try:
+                    Copier().tree(live, place, self.persistent)
+                except (FileNotFoundError, NotADirectoryError):
+                    pass  # it went while it was copied
+                else:
+                    if before == stamp(live, self.persistent):
+                        break
                 remove_tree(place)
             else:
                 raise RollbackError(
@@ -227,8 +245,8 @@ class Releases:
             path, target = self._build(target)
             record = self._staged_record(run, target, path)
             learnt.update(path=path, release=record["release"], size=size_of(target.listing or {}))
-            own = [*self.state().get("own", []), record["tree"]]
-            self.remember(staged={**record, "from": self.live_record()}, own=[tree for tree in own if self.layout.find(tree)])
+            own = {**self.own(), record["tree"]: os.path.basename(path)}
+            self.remember(staged={**record, "from": self.live_record()}, own={str(tree): name for tree, name in own.items()})
         return {**record, "path": path, "changed": True}
 
     def _staged_record(self, run: Run, target: Target, path: str) -> Record:
@@ -249,7 +267,7 @@ class Releases:
         for record in (state.get("switch") or {}).values():
             if isinstance(record, dict):
                 busy.add(record.get("tree"))
-        own = set(state.get("own", []))
+        own = set(self.own())
         for number in range(1, 100):
             path = os.path.join(self.layout.workshop, name if number == 1 else f"{name}.{number}")
             if not os.path.lexists(path):

@@ -19,7 +19,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._run import Run
 def removable(releases: Releases) -> list[str]:
     """Trees that only serve going back: kept, staged and twins. Never the live one, nor releases that others made."""
     state = releases.state()
-    own, live = set(state.get("own", [])), releases.live_tree()
+    own, live = releases.own(), releases.live_tree()
     kept = (state.get("kept") or {}).get("tree")
     return [
         path
@@ -50,5 +50,5 @@ def complete(releases: Releases, run: Run) -> list[str]:
             if running:
                 raise RollbackError(f"{path} is still the working directory of process {running[0]}. Stop it, then complete again.")
             remove_tree(path)
-        releases.remember(kept=None, staged=None, undone=None, own=[tree for tree in state.get("own", []) if releases.layout.find(tree)])
+        releases.remember(kept=None, staged=None, undone=None, own={str(tree): name for tree, name in releases.own().items()})
     return paths

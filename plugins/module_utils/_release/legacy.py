@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
+from ansible_collections.payops.rollback.plugins.module_utils._io import sync_filesystem
 from ansible_collections.payops.rollback.plugins.module_utils._module import Cli
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import Copier, remove_tree
 
@@ -77,6 +78,7 @@ def build(
                     f"npm ci failed in the staged release (rc {done.rc}): {(done.stderr or done.stdout).strip()[-600:]} "
                     "The live release was not touched."
                 )
+        sync_filesystem(partial)
         os.rename(partial, target)
     except BaseException:
         remove_tree(partial)

@@ -250,3 +250,33 @@ def test_a_killed_start_leaves_no_environment_behind(make_rig: MakeRig) -> None:
     rig.module("live", version="v1")
     rig.check_complete("1.0.0")
     assert not [*folder.glob("pm2-start-*")]
+
+
+def test_a_worker_of_the_release_that_was_started_from_elsewhere_must_be_listed(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.first_and_second()
+    ecosystem = rig.base / "worker.json"
+    app = {"name": "worker", "cwd": str(rig.base), "script": str(rig.home / "worker.js"), "env": {}}
+    ecosystem.write_text(json.dumps({"apps": [app]}))
+    rig.pm2.start(ecosystem)
+    with pytest.raises(Failed, match="PM2 runs worker from the release of api, too.*List it under singletons"):
+        rig.module("staged", version="v1")
+    for unused in range(2):
+        with pytest.raises(Failed, match="api is stopped, but PM2 runs worker from its release, too.*pm2 stop worker"):
+            rig.module("stopped")
+        assert [name for name, unused2, status in rig.list() if status == "online"] == ["worker"]
+    rig.module("started")
+    assert rig.module("staged", version="v1", singletons=["worker"])["changed"]
+
+
+def test_started_leaves_alone_what_was_scaled_and_configured_since(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.first_and_second(FEATURE="old")
+    rig.module("staged", version="v1")
+    rig.instances = 3
+    rig.restart_everything(FEATURE="new")
+    before = sorted(each["pid"] for each in rig.pm2.jlist())
+    rig.module("started")
+    assert sorted(each["pid"] for each in rig.pm2.jlist()) == before
+    rig.check_complete("2.0.0")
+    assert rig.ask()[1]["feature"] == "new"

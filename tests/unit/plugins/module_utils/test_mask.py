@@ -41,6 +41,21 @@ def test_the_name_of_a_variable_does_not_matter(name: str, value: str, text: str
 
 
 @pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        ("postgres://app:p%40ssw0rd%2Fx@db/app", "p@ssw0rd/x"),
+        ("postgres://app:Pa@ssw0rd@db/app", "Pa@ssw0rd"),
+        ("https://tok3nvalue@git.example/x", "tok3nvalue"),
+        ('{"stripe": [{"k": "sk_live_abc123"}]}', "sk_live_abc123"),
+        ("alphatoken,betatoken99", "betatoken99"),
+        ("redis://a:first11@r1,redis://a:second22@r2", "second22"),
+    ],
+)
+def test_a_part_of_a_value_is_masked_where_it_stands_alone(value: str, printed: str) -> None:
+    assert printed not in mask(f"refused: {printed} at https://x:{printed}@elsewhere/", {"SERVICE": value})
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("NODE_ENV", "production"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -257,9 +258,9 @@ def test_the_daemon_socket(tmp_path: pathlib.Path, answer: bytes, expected: t.An
     serve(path, answer)
     if isinstance(expected, type):
         with pytest.raises(expected):
-            rpc.call(path, "getMonitorData", {}, 5)
+            rpc.call(path, "getMonitorData", {}, timeout=5)
     else:
-        assert rpc.call(path, "getMonitorData", {}, 5) == expected
+        assert rpc.call(path, "getMonitorData", {}, timeout=5) == expected
 
 
 def test_no_socket() -> None:
@@ -280,6 +281,7 @@ class Listed:
     def __init__(self, home: pathlib.Path, dies: int | None = None) -> None:
         self.entries = [entry(home, cron_restart="0 3 * * *")]
         self.left = dies
+        self.ids = itertools.count(1)
 
     def named(self, *names: str) -> list[t.Any]:
         return [proc_of(each) for each in self.entries if each["name"] in names]
@@ -291,7 +293,7 @@ class Listed:
 
     def add(self, env: dict[str, t.Any]) -> None:
         self._call()
-        self.entries.append({"pm_id": 90 + len(self.entries), "name": "api", "pid": 0, "pm2_env": env})
+        self.entries.append({"pm_id": next(self.ids), "name": "api", "pid": 0, "pm2_env": env})
 
     def delete(self, pm_id: t.Any) -> None:
         self._call()

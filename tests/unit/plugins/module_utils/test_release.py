@@ -13,46 +13,34 @@ import typing as t
 import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._release.adopt import adopt, to_adopt, unshared
-from ansible_collections.payops.rollback.plugins.module_utils._release.backend import Releases
+from ansible_collections.payops.rollback.plugins.module_utils._release import copy, legacy
 from ansible_collections.payops.rollback.plugins.module_utils._release.copy import copy_tree, remove_tree
-from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect, identity
+from ansible_collections.payops.rollback.plugins.module_utils._release.layout import detect
 from ansible_collections.payops.rollback.plugins.module_utils._release.legacy import app_version
-from ansible_collections.payops.rollback.plugins.module_utils._release.release import STEPS, Backend
-from ansible_collections.payops.rollback.plugins.module_utils._release.tree import check_persistent, compare, list_tree, release_of, stamp
-from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
+from ansible_collections.payops.rollback.plugins.module_utils._release.tree import compare, list_tree, release_of, stamp
+from tests.unit.plugins.module_utils.releases import backend, reach, write
 
 
-def write(root: pathlib.Path, version: str) -> None:
-    (root / "src").mkdir(parents=True, exist_ok=True)
-    (root / "src" / "main.js").write_text(f"// {version}\n")
-    (root / "package.json").write_text(f'{{"version": "{version}"}}')
-    if not (root / "bin").is_symlink():
-        (root / "bin").symlink_to("src/main.js")
-    (root / "uploads").mkdir(exist_ok=True)
+@pytest.mark.parametrize("often", [1, 3])
+def test_files_that_go_while_they_are_copied(app: pathlib.Path, often: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [often]
+    copied = copy.Copier.file
 
+    def vanishing(self: copy.Copier, source: str, target: str, found: os.stat_result) -> None:
+        if left[0] and source.endswith("session"):
+            left[0] -= 1
+            os.unlink(source)
+            (app / "src" / f"{left[0]}-session").write_text("the next")
+        copied(self, source, target, found)
 
-@pytest.fixture(params=["exchange", "symlink"])
-def app(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
-    if request.param == "exchange":
-        home = tmp_path / "api"
-        write(home, "1.0.0")
-        return home
-    write(tmp_path / "releases" / "one", "1.0.0")
-    (tmp_path / "current").symlink_to(tmp_path / "releases" / "one")
-    return tmp_path / "current"
-
-
-def backend(app: pathlib.Path, check: bool = False) -> Backend:
-    paths = Paths(str(app.parent / "store"), "demo")
-    releases = Releases(detect(str(app)), paths, "release", ("uploads",))
-    return Backend(releases, Run(paths, "release", STEPS, acting=not check), check)
-
-
-def reach(app: pathlib.Path, state: str, version: str | None = None, check: bool = False) -> dict[str, t.Any]:
-    made = backend(app, check)
-    with made.run:
-        return made.reach(state, version)
+    monkeypatch.setattr(copy.Copier, "file", vanishing)
+    (app / "src" / "session").write_text("of a customer")
+    if often == 1:
+        assert reach(app, "archived", "v1")["changed"]
+        return
+    with pytest.raises(RollbackError, match="changes while it is copied.*Name the paths that the application writes to as persistent"):
+        reach(app, "archived", "v1")
+    assert not (app.parent / "store" / "demo" / "v1").exists()
 
 
 def test_round_trip(app: pathlib.Path) -> None:
@@ -190,23 +178,6 @@ def test_copies_are_the_same_release_and_partials_go(tmp_path: pathlib.Path) -> 
     assert not (tmp_path / "bTrue").exists() and not list(tmp_path.glob(".partial*"))
 
 
-def test_adoption_is_atomic_and_refuses_two_truths(tmp_path: pathlib.Path) -> None:
-    root = tmp_path / "api"
-    write(root, "1")
-    (root / ".env").write_text("A=1")
-    layout = detect(str(root))
-    layout.prepare()
-    tree = identity(str(root))
-    for name in to_adopt(layout, (".env", "uploads", "logs")):
-        adopt(layout, name)
-    assert (root / ".env").read_text() == "A=1" and (root / ".env").is_symlink() and identity(str(root)) == tree
-    assert to_adopt(layout, (".env", "uploads", "logs")) == []
-    (root / ".env").unlink()
-    (root / ".env").write_text("B=2")
-    with pytest.raises(RollbackError, match="exists already"):
-        adopt(layout, ".env")
-
-
 def test_layouts(tmp_path: pathlib.Path) -> None:
     write(tmp_path / "api", "1")
     assert detect(str(tmp_path / "api")).kind == "exchange"
@@ -226,16 +197,6 @@ def test_layouts(tmp_path: pathlib.Path) -> None:
     assert detect(str(tmp_path / "none"), "symlink", there=False).kind == "symlink"
 
 
-@pytest.mark.parametrize("bad", ["", "/etc", ".", "..", "../x", "a/../../b"])
-def test_bad_persistent_paths(bad: str) -> None:
-    with pytest.raises(RollbackError, match="persistent path"):
-        check_persistent([bad])
-
-
-def test_persistent_paths_are_cleaned() -> None:
-    assert check_persistent(["logs/", "logs/old", "./.env"]) == (".env", "logs")
-
-
 @pytest.mark.parametrize("finish", ["previous", "live"])
 def test_a_killed_way_back_is_finished_not_turned_round(app: pathlib.Path, finish: str) -> None:
     reach(app, "archived", "v1")
@@ -249,70 +210,6 @@ def test_a_killed_way_back_is_finished_not_turned_round(app: pathlib.Path, finis
     assert reach(app, finish, "v1" if finish == "live" else None)["changed"]
     assert (app / "src" / "main.js").read_text() == ("// 2\n" if finish == "previous" else "// 1.0.0\n")
     assert not reach(app, finish, "v1" if finish == "live" else None)["changed"]
-
-
-def without_uploads(app: pathlib.Path) -> None:
-    """v1 is a point, another release is live, and neither has seen an upload."""
-    (app / "uploads").rmdir()
-    reach(app, "archived", "v1")
-    (app / "src" / "main.js").write_text("// 2\n")
-
-
-@pytest.mark.parametrize("moment", ["staged", "live"])
-def test_what_customers_wrote_first_after_staging_goes_along_there_and_back(app: pathlib.Path, moment: str) -> None:
-    without_uploads(app)
-    reach(app, moment, "v1")
-    (app / "uploads").mkdir()
-    (app / "uploads" / "receipt").write_text("paid")
-    reach(app, "live" if moment == "staged" else "previous", "v1" if moment == "staged" else None)
-    assert (app / "uploads" / "receipt").read_text() == "paid"
-    assert reach(app, "complete")["changed"]
-    assert (app / "uploads" / "receipt").read_text() == "paid"
-
-
-def test_what_a_boot_wrote_into_the_staged_tree_becomes_shared(app: pathlib.Path) -> None:
-    without_uploads(app)
-    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
-    (staged / "uploads").mkdir()
-    (staged / "uploads" / "made").write_text("at boot")
-    reach(app, "live", "v1")
-    reach(app, "previous")
-    assert (app / "uploads" / "made").read_text() == "at boot"
-    assert reach(app, "complete")["changed"] and (app / "uploads" / "made").exists()
-
-
-def test_two_truths_are_refused_before_the_flip(app: pathlib.Path) -> None:
-    without_uploads(app)
-    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
-    for tree in (staged, app):
-        (tree / "uploads").mkdir()
-        (tree / "uploads" / "receipt").write_text(str(tree))
-    with pytest.raises(RollbackError, match="Merge the first into the second"):
-        reach(app, "live", "v1")
-    assert (app / "src" / "main.js").read_text() == "// 2\n"
-    assert (app / "uploads" / "receipt").read_text() == str(app) and (staged / "uploads" / "receipt").read_text() == str(staged)
-
-
-def test_complete_keeps_a_tree_that_alone_has_something_persistent(app: pathlib.Path) -> None:
-    without_uploads(app)
-    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
-    (staged / "uploads").mkdir()
-    assert reach(app, "complete", check=True)["actions"] == [f"remove {staged}"]
-    (staged / "uploads" / "receipt").write_text("paid")
-    with pytest.raises(RollbackError, match=f"{staged}/uploads is persistent and lies only in the tree that would be removed"):
-        reach(app, "complete")
-    assert (staged / "uploads" / "receipt").read_text() == "paid"
-    (staged / "uploads" / "receipt").unlink()
-    assert reach(app, "complete")["removed"] == [str(staged)]
-
-
-def test_in_a_twin_only_what_its_original_has_not_counts(tmp_path: pathlib.Path) -> None:
-    write(tmp_path / "one", "1.0.0")
-    (tmp_path / "one" / "uploads" / "old").write_text("x")
-    copy_tree(str(tmp_path / "one"), str(tmp_path / "green-1"), link=True)
-    assert unshared(str(tmp_path / "green-1"), ["uploads"]) and not unshared(str(tmp_path / "green-1"), ["uploads"], twin=True)
-    (tmp_path / "green-1" / "uploads" / "new").write_text("y")
-    assert unshared(str(tmp_path / "green-1"), ["uploads"], twin=True) == [str(tmp_path / "green-1" / "uploads")]
 
 
 def deploy(app: pathlib.Path, version: str, name: str = "new") -> None:
@@ -391,3 +288,32 @@ def test_an_odd_package_json_is_no_reason_to_refuse(app: pathlib.Path, content: 
     reach(app, "archived", "odd")
     (app / "src" / "main.js").write_text("// 2\n")
     assert reach(app, "live", "odd")["changed"]
+
+
+def test_a_release_of_the_team_that_got_the_number_of_a_removed_tree_is_not_ours(app: pathlib.Path) -> None:
+    if not app.is_symlink():
+        return
+    reach(app, "archived", "v1")
+    deploy = app.parent / "releases"
+    write(deploy / "two", "2.0.0")
+    app.unlink()
+    app.symlink_to(deploy / "two")
+    staged = pathlib.Path(reach(app, "staged", "v1")["path"])
+    staged.rename(deploy / "20240101")  # to the eye of the kernel: removed, and the next folder has its number
+    assert reach(app, "complete")["removed"] == []
+    assert (deploy / "20240101").is_dir()
+    again = pathlib.Path(reach(app, "staged", "v1")["path"])
+    assert reach(app, "complete")["removed"] == [str(again)]
+
+
+def test_a_release_built_from_a_legacy_backup_is_on_the_disk_before_it_has_its_name(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("live", "backup"):
+        write(tmp_path / name, name)
+        (tmp_path / name / "package-lock.json").write_text("{}")
+    flushed: list[bool] = []
+    target = tmp_path / "built"
+    monkeypatch.setattr(legacy, "sync_filesystem", lambda path: flushed.append(target.exists()), raising=False)
+    legacy.build(str(tmp_path / "backup"), str(tmp_path / "live"), str(target), (), "reuse", lambda *unused: None, ("npm",), {})
+    assert flushed == [False] and (target / "src" / "main.js").read_text() == "// backup\n"

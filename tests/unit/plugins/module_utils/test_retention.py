@@ -72,6 +72,13 @@ def test_keep_five_does_not_keep_zero_good_ones() -> None:
     assert removed(points("uuuuuug"), 5) == ["p6"]
 
 
+def test_while_no_good_point_can_be_used_the_newest_of_a_good_release_stays() -> None:
+    # A host that joined, or a folder that could not be read for once, makes every older point incomplete.
+    assert removed(points("bbbbii"), 2) == ["p3", "p4", "p6"]
+    assert removed(points("uuuuii"), days=3) == ["p4", "p6"]
+    assert removed(points("uuiiig"), 2, days=1) == ["p5"]
+
+
 def test_the_last_good_live_and_pinned_always_stay() -> None:
     for statuses in itertools.product("gbui", repeat=5):
         found = points("".join(statuses))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 payops.rollback contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Applications that PM2 starts by itself at the times of cron_restart, which it does after ``pm2 stop``, too."""
+"""Applications that PM2 starts by itself: at the times of cron_restart, which it does after ``pm2 stop``, too, or when a file changes."""
 
 from __future__ import annotations
 
@@ -120,3 +120,18 @@ def test_a_worker_with_times_runs_only_before_the_hold_and_from_the_new_release(
         assert time.monotonic() < deadline, "the job does not run any more"
         time.sleep(0.1)
     assert set(runs(rig)[len(before) :]) == {"1.0.0"}
+
+
+def test_a_watched_application_is_restarted_by_nothing_that_a_switch_has_left(make_rig: MakeRig) -> None:
+    rig = started(make_rig(), watch=True, ignore_watch=["logs", "node_modules"])
+    time.sleep(2)  # for PM2 to see the deployment
+    rig.wait_version("2.0.0")
+    rig.module("live", version="v1")
+    rig.module("previous")
+    time.sleep(2)
+    assert [each["pm2_env"]["restart_time"] for each in rig.pm2.jlist()] == [0, 0]
+    rig.check_complete("2.0.0")
+    rig.module("stopped")
+    (rig.home / "server.js").write_text("// a deployment\n")
+    time.sleep(3)
+    assert {status for unused, unused2, status in rig.list()} == {"stopped"}
