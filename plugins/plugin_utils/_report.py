@@ -174,7 +174,7 @@ def _planned(found: Answers) -> dict[str, t.Any]:
     hosts: dict[str, dict[str, t.Any]] = {}
     for host, parts in found.items():
         for name, results in parts.items():
-            last = next((results[verb] for verb in reversed(ACTING) if results.get(verb)), {})
+            last: t.Mapping[str, t.Any] = next((results[verb] for verb in reversed(ACTING) if results.get(verb)), {})
             texts = [f"BLOCKED: {text}" for text in last.get("blockers") or []]
             texts += [str(text) for text in last.get("plan") or []] or [str(last.get("msg") or "nothing to do")]
             hosts.setdefault(host, {})[name] = {"did": " ".join(text if text.endswith(".") else f"{text};" for text in texts).rstrip(";")}
@@ -390,7 +390,7 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Map
 def _stopped(runs: t.Iterable[t.Mapping[str, t.Any]]) -> str:
     """One sentence if the last run that stopped or started anything was an emergency."""
     moved = [run for run in runs if run.get("intent") in ("emergency", "recover", "undo", *ROLLBACKS) and run.get("outcome") in MOVED]
-    last = max(moved, key=lambda run: str(run.get("since")), default={})
+    last: t.Mapping[str, t.Any] = max(moved, key=lambda run: str(run.get("since")), default={})
     if last.get("intent") != "emergency":
         return ""
     since = str(last.get("since"))[:19].replace("T", " ")

@@ -44,7 +44,7 @@ class Connection(t.NamedTuple):
     @property
     def trusted(self) -> str:
         """The file with the authorities that the SDK goes by."""
-        return self.ca_path or str(requests.certs.where())
+        return self.ca_path or str(requests.utils.DEFAULT_CA_BUNDLE_PATH)
 
 
 class Engine:

@@ -79,12 +79,12 @@ def app_of(module: AnsibleModule, component: str, run: Run) -> App:
     node = params["node_bin"] or module.get_bin_path("node")
     if not node or not os.access(node, os.X_OK):
         raise RollbackError(
-            f"node was not found ({params['node_bin'] or 'not in PATH'}). Set node_bin to its full path, for example /usr/bin/node."
+            f"node was not found ({params['node_bin'] or 'not in PATH'}). Set node_bin (rollback_pm2_node_bin) to its full path, for example /usr/bin/node."
         )
     program = params["pm2_bin"] or module.get_bin_path("pm2", opt_dirs=[os.path.dirname(node)])
     if not program or not os.path.exists(program):
         raise RollbackError(
-            f"pm2 was not found ({params['pm2_bin'] or 'not in PATH'}). Set pm2_bin to its full path, as 'which pm2' shows it."
+            f"pm2 was not found ({params['pm2_bin'] or 'not in PATH'}). Set pm2_bin (rollback_pm2_bin) to its full path, as 'which pm2' shows it."
         )
     home = params["pm2_home"] or os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, ".pm2")
     releases = releases_of(module, component, node)

@@ -41,6 +41,11 @@ def preflight(app: App, record: Record, path: str, definition: Definition, live:
         except RollbackError as exc:
             names = differing(definition, live) if live else []
             hint = f" Environment variables that differ from the live ones: {', '.join(names)} (env_from=live uses those)." if names else ""
+            if "EADDRINUSE" in str(exc) or "nothing listens" in str(exc):
+                hint += (
+                    f" It was told by {settings.port_variable} to listen on port {spare}; if the application takes its port from another "
+                    "variable, name that in port_variable (rollback_pm2_port_variable), and if from none, set preflight=false (rollback_pm2_preflight)."
+                )
             raise RollbackError(
                 f"The preflight of {record.get('version')} failed, and the live release was not touched. {exc}{hint}", **exc.details
             ) from exc
