@@ -144,5 +144,6 @@ def test_bad_input(shop: Shop, what: str) -> None:
 
 def test_a_closed_database_says_how_to_open_it(shop: Shop) -> None:
     shop.ok("pg_access", access="nobody")
-    assert "Open it with payops.rollback.pg_access" in shop.refused("pg_check")["msg"]
+    said = shop.refused("pg_check")["msg"]
+    assert "recover.yml opens it" in said and "payops.rollback.pg_access, access=read_write" in said
     shop.ok("pg_access", access="read_write")
