@@ -103,3 +103,7 @@ def _prove(app: App) -> None:
         if time.monotonic() >= deadline:
             raise RollbackError(f"{left[0].name} (pid {left[0].pid}) is {left[0].status}, expected stopped. Try: pm2 stop {left[0].name}")
         time.sleep(0.1)
+        again = {process.name for process in left if process.status != "stopping"}  # its time came while it was being stopped
+        for name in sorted(again):
+            app.pm2.act("stop", name)
+        disarm(app.pm2, again)

@@ -49,7 +49,7 @@ def write_worker(rig: Rig) -> None:
 
 def soon(rig: Rig, *names: str) -> float:
     """Give the applications one time that comes in some seconds; when it is over."""
-    due = time.time() + 7
+    due = time.time() + 12  # a busy machine needs some seconds to get there and to stop
     moment = time.localtime(due)
     for name in names:
         rig.pm2.run("restart", name, "--cron-restart", f"{moment.tm_sec} {moment.tm_min} {moment.tm_hour} * * *")
