@@ -20,8 +20,8 @@ try:
     import docker
     import docker.errors
     import docker.tls
-    import requests.certs
     import requests.exceptions
+    import requests.utils
 except ImportError:
     docker = None
     DOCKER_ERROR = traceback.format_exc()
@@ -44,7 +44,7 @@ class Connection(t.NamedTuple):
     @property
     def trusted(self) -> str:
         """The file with the authorities that the SDK goes by."""
-        return self.ca_path or str(requests.certs.where())
+        return self.ca_path or str(requests.utils.DEFAULT_CA_BUNDLE_PATH)
 
 
 class Engine:
