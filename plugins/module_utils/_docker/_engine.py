@@ -20,8 +20,8 @@ try:
     import docker
     import docker.errors
     import docker.tls
-    import requests.certs
     import requests.exceptions
+    import requests.utils
 except ImportError:
     docker = None
     DOCKER_ERROR = traceback.format_exc()
