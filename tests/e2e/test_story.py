@@ -154,6 +154,6 @@ def test_check_mode_shows_a_plan_and_changes_nothing(deployed: World) -> None:
     assert all(host.health()[0] != 200 for host in deployed.hosts) and deployed.locks() == []
     listed = deployed.play("rollback_points").ok()
     assert "Everything was stopped at" in listed.flat
-    deployed.paste(listed, "start again what was stopped").ok()
+    deployed.paste(listed, "stopped").ok()
     assert "Everything was stopped" not in deployed.play("rollback_points").ok().flat
     deployed.all_at(GOOD)
