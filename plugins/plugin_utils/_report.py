@@ -20,8 +20,8 @@ VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "
 ACTING = ("backup", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Runs that exchange something, so that there is something to take back.
 ROLLBACKS = ("full", "database", "application", "gradual")
-# Outcomes after which something is stopped that ran, or runs that was stopped.
-MOVED = ("stopped", "done", "partial")
+# Runs that stop everything, or start everything again; a rollback of one part leaves the other as it is.
+STOPPING_OR_STARTING = ("emergency", "recover", "undo", "full")
 
 
 def answers(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str]) -> Answers:
@@ -165,7 +165,8 @@ def run_report(
             for row in parts.values():
                 row["kept"] = None
     if outcome == "planned":
-        report.update(_planned(found), seconds=None, run_id=None, next=["Nothing was changed. The same command without --check does it."])
+        told = ["Nothing was changed. The same command without --check does it."] if not lost else ["Nothing was changed."]
+        report.update(_planned(found), seconds=None, run_id=None, next=told)
     return report
 
 
@@ -389,7 +390,7 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Map
 
 def _stopped(runs: t.Iterable[t.Mapping[str, t.Any]]) -> str:
     """One sentence if the last run that stopped or started anything was an emergency."""
-    moved = [run for run in runs if run.get("intent") in ("emergency", "recover", "undo", *ROLLBACKS) and run.get("outcome") in MOVED]
+    moved = [run for run in runs if run.get("intent") in STOPPING_OR_STARTING and run.get("outcome") in ("stopped", "done")]
     last: t.Mapping[str, t.Any] = max(moved, key=lambda run: str(run.get("since")), default={})
     if last.get("intent") != "emergency":
         return ""

@@ -376,6 +376,10 @@ def test_a_check_of_an_undo_says_what_it_would_do_and_what_is_in_the_way() -> No
     told = report(hostvars, "planned", "undo")["hosts"]
     assert told["app1"]["pm2"]["did"] == "make v0 live; start 2 instances"
     assert told["db1"]["postgresql"]["did"] == "BLOCKED: a standby cannot be renamed. kejayangu: would have the name back."
+    for own in hostvars.values():
+        own["transaction_answers"] = True
+    hostvars["db1"]["transaction_lost"] = {"postgresql": "the server does not answer"}
+    assert report(hostvars, "planned", "undo")["next"] == ["Nothing was changed."]  # and no promise that it would work
 
 
 def test_what_an_emergency_stopped_before_is_not_what_became_of_it() -> None:
@@ -403,6 +407,8 @@ def test_who_was_replaced_by_another_run_does_not_advise_to_take_it_back() -> No
         ([("backup", "failed")], True),
         ([("recover", "failed")], True),
         ([("full", "refused")], True),
+        ([("database", "done")], True),  # the applications are still stopped
+        ([("application", "done")], True),  # the databases are still closed
         ([("recover", "done")], False),
         ([("full", "done")], False),
         ([("undo", "done"), ("emergency", "stopped")], True),
