@@ -32,6 +32,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledge
     primary_key,
     unique,
 )
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._since import Since, newer, usable
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import one, rows
 
 try:
@@ -40,7 +41,6 @@ try:
 except ImportError:  # the module says so through missing_required_lib
     psycopg2 = sql = None  # type: ignore[assignment]
 
-HALF_THE_XIDS = 1 << 31
 SPOOL = 64 << 20
 MOST_EXAMPLES = 20
 BATCH = 500
@@ -48,13 +48,6 @@ TEXT_SETTINGS = (
     "DateStyle = 'ISO, YMD'", "TimeZone = 'UTC'", "IntervalStyle = 'postgres'", "extra_float_digits = 3", "bytea_output = 'hex'",
     "lc_monetary = 'C'", "xmloption = 'content'", "row_security = off",
 )  # fmt: skip
-
-
-class Since(t.NamedTuple):
-    """A moment as ``pg_current_snapshot()`` gave it. ``exact`` where nobody was inside a transaction at that moment."""
-
-    snapshot: str
-    exact: bool
 
 
 class Told(t.NamedTuple):
@@ -65,49 +58,6 @@ class Told(t.NamedTuple):
     examples: list[str]
     ms: float
     lost: dict[str, int]  # rows carried with a value in a column that the live table does not have
-
-
-def usable(connection: t.Any, since: Since | None) -> Since | None:
-    """``since`` while transaction numbers can still be compared with it (half of their range), else None."""
-    if since is None or not since.snapshot:
-        return None
-    query = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text, pg_catalog.pg_snapshot_xmin(%s::pg_snapshot)::text"
-    now, then = (int(part) for part in rows(connection, query, (since.snapshot,))[0])
-    return since if 0 <= now - then < HALF_THE_XIDS else None
-
-
-def newer(since: Since, alias: str = "") -> t.Any:
-    """SQL that is true for rows written since then.
-
-    Numbers of subtransactions are not in a snapshot, so where transactions were open at that moment (``exact`` false)
-    every row from the oldest of them on counts; comparing contents sorts those out.
-    """
-    oldest = int(since.snapshot.split(":")[0])
-    xmin = sql.SQL(".").join([sql.Identifier(alias), sql.SQL("xmin")]) if alias else sql.SQL("xmin")
-    start = sql.Literal(str(oldest % (1 << 32)))
-    recent = sql.SQL("pg_catalog.age({x}) <= pg_catalog.age({start}::xid)").format(x=xmin, start=start)
-    if not since.exact:
-        return recent
-    full = sql.SQL("({oldest}::bigint + pg_catalog.age({start}::xid) - pg_catalog.age({x}))::text::xid8").format(
-        oldest=sql.Literal(oldest), start=start, x=xmin
-    )
-    visible = sql.SQL("pg_catalog.pg_visible_in_snapshot({full}, {snapshot}::pg_snapshot)").format(
-        full=full, snapshot=sql.Literal(since.snapshot)
-    )
-    return sql.SQL("({recent} AND NOT {visible})").format(recent=recent, visible=visible)
-
-
-def rows_since(connection: t.Any, tables: t.Iterable[tuple[str, str]], since: Since | None) -> dict[str, int]:
-    """Rows inserted or updated since then, per table; only tables that have some. Costs about as much as count(*)."""
-    if usable(connection, since) is None or since is None:
-        return {}
-    found = {}
-    for schema, table in tables:
-        query = sql.SQL("SELECT count(*) FROM {} AS r WHERE {}").format(sql.Identifier(schema, table), newer(since, "r"))
-        count = int(one(connection, query))
-        if count:
-            found[f"{schema}.{table}"] = count
-    return found
 
 
 # -- one database -----------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._lock import list_runs
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _pending, _stage, _state
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Carrier, Since, Told
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Carrier, Told
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._pending import Source
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._since import Since
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths, Run
 

@@ -14,10 +14,18 @@ from __future__ import annotations
 import tempfile
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _carry, _ledger, _manifest, _pending, _stage, _state
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Since
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
+    _carry,
+    _ledger,
+    _manifest,
+    _pending,
+    _since,
+    _stage,
+    _state,
+)
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import Ledger
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._since import Since
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, Window, one, rows
 
 try:
@@ -121,7 +129,7 @@ def _count(work: Restore, found: t.Mapping[str, Database], each: Database) -> di
 
 def _compare(live: t.Any, inside: t.Any, each: Database) -> dict[str, Own]:
     marker = each.marker
-    since = _carry.usable(inside, Since(marker["since"], bool(marker.get("since_exact"))) if marker.get("since") else None)
+    since = _since.usable(inside, Since(marker["since"], bool(marker.get("since_exact"))) if marker.get("since") else None)
     candidates = _written(inside, since) if since else _different(live, inside)
     for connection in (live, inside):
         for setting in (*_carry.TEXT_SETTINGS, "search_path = pg_catalog"):
@@ -151,7 +159,7 @@ def _compare(live: t.Any, inside: t.Any, each: Database) -> dict[str, Own]:
 
 def _written(inside: t.Any, since: Since) -> dict[tuple[str, str], int]:
     tables = _manifest.tables_of(inside)
-    counts = _carry.rows_since(inside, tables, since)
+    counts = _since.rows_since(inside, tables, since)
     return {(schema, table): counts[f"{schema}.{table}"] for schema, table in tables if counts.get(f"{schema}.{table}")}
 
 
@@ -191,7 +199,7 @@ def _own_rows(live: t.Any, inside: t.Any, table: Ledger, since: Since | None, nu
     heap = sql.Identifier("pg_temp", f"payops_own_{number}")
     names = sql.SQL(", ").join(sql.Identifier(column) for column in there)
     rows(live, sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(heap, names, table.identifier))
-    where = _carry.newer(since, "r") if since else sql.SQL("true")
+    where = _since.newer(since, "r") if since else sql.SQL("true")
     select = sql.SQL("COPY (SELECT {} FROM {} AS r WHERE {}) TO STDOUT").format(names, table.identifier, where)
     with tempfile.SpooledTemporaryFile(max_size=_carry.SPOOL) as spool, inside.cursor() as out, live.cursor() as into:
         out.copy_expert(select, spool)

@@ -15,7 +15,6 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _stage
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry import Since, newer, usable
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._carry_back import parse_ledgers
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import fixed_settings, qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import (
@@ -26,6 +25,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledge
     primary_key,
     unique,
 )
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._since import Since, newer, usable
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, rows
 
 try:

@@ -25,7 +25,13 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import fixed_settings, qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import dicts, execute, rows, value
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._since import Since, newer, usable
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import quoted
+
+try:
+    from psycopg2 import sql
+except ImportError:  # the module says so through missing_required_lib
+    sql = None  # type: ignore[assignment]
 
 VERIFY = ("full", "counts", "files")
 
@@ -167,8 +173,8 @@ def large_object_hashes(conn: t.Any, oids: t.Iterable[int]) -> dict[int, str]:
 def notes(conn: t.Any) -> list[str]:
     """What a dump treats in its own way, for the record: sentences, not blockers."""
     said = []
-    for what, sql in NOTES.items():
-        count = int(value(conn, sql))
+    for what, query in NOTES.items():
+        count = int(value(conn, query))
         if count:
             said.append(f"{count} {what}")
     return said
@@ -275,28 +281,20 @@ def rows_since(conn: t.Any, snapshot: str, tables: dict[str, dict[str, t.Any]] |
     are newer all the same. Only where as many of the old ones are gone they are not seen; compare keys where that matters.
     """
     found = {}
+    since = Since(snapshot, True)
     with one_snapshot(conn), fixed_settings(conn):
         # In the snapshot in which the rows are read: a row that is younger than this number would be taken for an ancient one.
-        current = int(value(conn, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
-        oldest = int(snapshot.split(":")[0])
-        if current - oldest >= 1 << 31 or current < oldest:
+        if usable(conn, since) is None:
             raise RollbackError(
                 f"The snapshot {snapshot} is not of this database's own history or is more than 2^31 transactions old. "
                 "Rows since cannot be counted by it."
             )
-        base = current - current % (1 << 32)
-        written = (
-            "count(*) FILTER (WHERE x.xid > 2 AND NOT pg_visible_in_snapshot("
-            f"(CASE WHEN {base} + x.xid > {current} THEN greatest({base} + x.xid - 4294967296, 3) ELSE {base} + x.xid END)::text::xid8, "
-            "%s::pg_snapshot))"
-        )
         for schema, table, unused, condition in rows(conn, TABLES):
             name = qualified(schema, table)
-            sql = (
-                f"SELECT count(*), {written} FROM (SELECT t.xmin::text::bigint AS xid "
-                f"FROM ONLY {quoted(schema, table)} t {(condition or '').replace('%', '%%')}) x"
-            ).replace(quoted(schema, table), quoted(schema, table).replace("%", "%%"))
-            count, new = (int(number) for number in rows(conn, sql, [snapshot])[0])
+            query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {}) FROM ONLY {} AS t {}").format(
+                newer(since, "t"), sql.Identifier(schema, table), sql.SQL(condition or "")
+            )
+            count, new = (int(number) for number in rows(conn, query)[0])
             recorded = (tables or {}).get(name, {}).get("rows")
             gone = max(0, recorded - (count - new)) if recorded is not None else 0
             new = max(new, count - recorded) if recorded is not None else new

@@ -14,13 +14,13 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._module import Completed
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import (
     _blockers,
-    _carry,
     _carry_back,
     _flip,
     _names,
     _pending,
     _plan,
     _preflight,
+    _since,
     _stage,
     _state,
 )
@@ -242,9 +242,9 @@ def test_a_worker_that_comes_back_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("now, then, may", [(105, 100, True), ((1 << 31) + 99, 100, True), ((1 << 31) + 100, 100, False), (99, 100, False)])
 def test_transaction_numbers_are_compared_over_half_their_range(monkeypatch: pytest.MonkeyPatch, now: int, then: int, may: bool) -> None:
-    monkeypatch.setattr(_carry, "rows", lambda connection, query, values: [(str(now), str(then))])
-    since = _carry.Since(f"{then}:{then}:", True)
-    assert _carry.usable(None, since) == (since if may else None)
+    monkeypatch.setattr(_since, "rows", lambda connection, query, values: [(str(now), str(then))])
+    since = _since.Since(f"{then}:{then}:", True)
+    assert _since.usable(None, since) == (since if may else None)
 
 
 def test_too_few_connections_for_a_dump(monkeypatch: pytest.MonkeyPatch) -> None:
