@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
-from ansible_collections.payops.rollback.plugins.plugin_utils._outage import outage, outage_parts
+from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, measured, outage_parts
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
@@ -20,8 +20,6 @@ VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "
 ACTING = ("backup", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Runs that exchange something, so that there is something to take back.
 ROLLBACKS = ("full", "database", "application", "gradual")
-# Runs that stop everything, or start everything again; a rollback of one part leaves the other as it is.
-STOPPING_OR_STARTING = ("emergency", "recover", "undo", "full")
 
 
 def answers(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str]) -> Answers:
@@ -123,7 +121,7 @@ def run_report(
         "outcome": "not_stopped" if running else outcome,
         "from": _from(found, gate.get("version")) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
-        "outage_ms": outage(answered, _journals(hostvars, gate["hosts"])),
+        "outage_ms": measured(hostvars, gate["hosts"], answered, gate.get("run_id")),
         "health": health_text(hostvars, gate["hosts"], components or gate["components"], "healthy" if intent == "backup" else "verify"),
         "seconds": datetime.datetime.now(datetime.timezone.utc).timestamp() - float(gate.get("started") or 0),
         "who": gate.get("who"),
@@ -279,10 +277,6 @@ def _moment(deadline: t.Any) -> str:
     return str(deadline or "none")
 
 
-def _journals(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[list[dict[str, t.Any]]]:
-    return [(hostvars[host].get("transaction_closed") or {}).get("journal") or [] for host in hosts]
-
-
 def _each(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], name: str) -> dict[str, str]:
     return {str(host): str(hostvars[host][name]) for host in hosts if hostvars[host].get(name)}
 
@@ -369,7 +363,7 @@ def misfits(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components:
 def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Mapping[str, t.Any]) -> list[str]:
     """What a list of points says first: what is held closed, and runs that did not finish, each with the command that ends it."""
     texts: list[str] = []
-    stopped = _stopped([run for host in hosts for run in (hostvars[host].get("transaction_info") or {}).get("runs") or []])
+    stopped = _stopped([hostvars[host].get("transaction_info") or {} for host in hosts])
     held = [f"{stopped} To start again what was stopped: {command('recover', dict(gate))}"] if stopped else []
     undo, seen = command("undo", dict(gate)), set()
     for host in hosts:
@@ -388,11 +382,10 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Map
     return held + texts
 
 
-def _stopped(runs: t.Iterable[t.Mapping[str, t.Any]]) -> str:
+def _stopped(infos: t.Iterable[t.Mapping[str, t.Any]]) -> str:
     """One sentence if the last run that stopped or started anything was an emergency."""
-    moved = [run for run in runs if run.get("intent") in STOPPING_OR_STARTING and run.get("outcome") in ("stopped", "done")]
-    last: t.Mapping[str, t.Any] = max(moved, key=lambda run: str(run.get("since")), default={})
-    if last.get("intent") != "emergency":
-        return ""
+    last = emergency_of(infos)
     since = str(last.get("since"))[:19].replace("T", " ")
-    return f"Everything was stopped at {since} UTC by {last.get('who') or 'nobody named'} (emergency, run {last.get('run')})."
+    return (
+        f"Everything was stopped at {since} UTC by {last.get('who') or 'nobody named'} (emergency, run {last.get('run')})." if last else ""
+    )

@@ -93,6 +93,26 @@ def test_workers_that_leave_beside_the_next_release_are_no_outage() -> None:
     assert _outage.outage({}, [[*journal, *restart]]) == 3000.0
 
 
+def test_what_an_emergency_or_a_dead_run_has_closed_is_closed_since_then() -> None:
+    """Customers do not care which run took the application away."""
+    serving = [*step("leave", 40, 1), *step("serve", 41, 1000)]
+    emergency = {"run": "e1", "intent": "emergency", "outcome": "stopped"}
+    hostvars = system()
+    for host, second in (("db1", 12), ("app1", 11)):
+        runs = [{**emergency, "since": f"2026-01-01T00:00:{second}.000000Z"}]
+        hostvars[host].update(transaction_info={"runs": runs}, transaction_closed={"journal": serving if host == "app1" else []})
+    assert report(hostvars, "done", "recover")["outage_ms"] == 31000.0
+    hostvars["app1"]["transaction_info"]["runs"].append(
+        {"run": "r1", "intent": "recover", "outcome": "done", "since": "2026-01-01T00:00:20.000000Z"}
+    )
+    assert report(hostvars, "done", "full")["outage_ms"] == 2000.0
+    hold = {"component": "pm2", "since": "2026-01-01T00:00:30.000000Z", "run": "dead"}
+    hostvars["app1"]["transaction_info"]["holds"] = [hold]
+    assert report(hostvars, "done", "undo")["outage_ms"] == 12000.0
+    hold["run"] = GATE["run_id"]  # its own, and its journal knows better
+    assert report(hostvars, "done", "full")["outage_ms"] == 2000.0
+
+
 def test_without_a_hold_the_flip_has_measured_it() -> None:
     found = {"db1": {"postgresql": {"flip": {"outage_ms": 97.5}}}}
     assert _outage.outage(found, [step("swap", 11, 100)]) == 97.5
