@@ -245,8 +245,12 @@ def plan_report(
             hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
             estimates += [prepared["estimate"]] if prepared.get("estimate") else []
             rows.update(foreseen(prepared))
-    held = [(host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items()
-            if name in hold and results.get("prepare") and not at_version(results["prepare"])]  # fmt: skip
+    prepares = [
+        (host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items() if results.get("prepare")
+    ]
+    flips = any(not at_version(prepared) for host, name, prepared in prepares)
+    # An application that is at the version already is held, too, while anything else flips: it must not write meanwhile.
+    held = [each for each in prepares if each[1] in hold and (not at_version(each[2]) or (flips and each[1] not in TRAFFIC))]
     for host, name, prepared in held:
         # Beside a database flip the release does not start beside the old one: nothing may write meanwhile.
         untrue = ("(no outage)", "nobody is served meanwhile", "no second project serves meanwhile")

@@ -313,6 +313,19 @@ def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
     assert free["outage_ms"] == 120
 
 
+def test_an_app_that_is_at_the_version_is_held_while_its_database_flips() -> None:
+    """The release is the same, only the data goes back: the application answers 503 all the same."""
+    app = {"prepare": {"at_version": True, "plan": []}}
+    db = {"prepare": {"plan": ["restore"], "estimate": {"outage_ms": 120}, "databases": {"shop": {"at_version": False}}}}
+    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
+    first, second = plan["hosts"]["app1"]["pm2"]["plan"]
+    assert first.startswith("answer 503 with Retry-After") and second == "is at v1 already"
+    assert plan["outage_ms"] == 5120.0
+    db["prepare"]["databases"] = {"shop": {"at_version": True}}
+    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
+    assert plan["hosts"]["app1"]["pm2"]["plan"] == ["is at v1 already"]
+
+
 def test_the_plan_of_held_containers_tells_of_the_hold_alone() -> None:
     """What a recreate would cost, and a second project, are for the case without a hold."""
     lines = ["no second project serves meanwhile: a volume", "nobody is served meanwhile because of the volume", "recreate api"]
