@@ -96,10 +96,16 @@ def outage(
     return max(measured) if measured else None
 
 
+def journals(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> dict[str, list[dict[str, t.Any]]]:
+    """What each host wrote down of the run, whole, as it was closed."""
+    return {host: (hostvars[host].get("transaction_closed") or {}).get("journal") or [] for host in hosts}
+
+
 def measured(hostvars: t.Mapping[str, t.Any], hosts: t.Sequence[str], found: t.Mapping[str, t.Any], run_id: t.Any) -> float | None:
     """The outage of a run in milliseconds, from what the hosts said when it began and when it was closed."""
-    journals = [(hostvars[host].get("transaction_closed") or {}).get("journal") or [] for host in hosts]
-    return outage(found, journals, closed_before([hostvars[host].get("transaction_info") or {} for host in hosts], run_id))
+    return outage(
+        found, journals(hostvars, hosts).values(), closed_before([hostvars[host].get("transaction_info") or {} for host in hosts], run_id)
+    )
 
 
 def _seconds(stamp: t.Any) -> float | None:

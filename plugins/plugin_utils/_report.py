@@ -11,8 +11,8 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
-from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, measured, outage_parts
-from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, rows_of
+from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, journals, measured, outage_parts
+from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, recall, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
 VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
@@ -114,7 +114,8 @@ def run_report(
     failure, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "unhealthy"))
     lost, parts_lost = lost_hosts(hostvars, gate["hosts"]), _lost_parts(hostvars, gate["hosts"])
     running = not_stopped(found) if outcome == "stopped" else {}
-    rows = rows_of(found, "undo" if outcome in ("undone", "lost", "failed") or intent == "undo" else "flip")
+    before = recall(journals(hostvars, gate["hosts"]) if outcome == "done" and gate.get("resume") and intent in ROLLBACKS else {})
+    rows = before.rows | rows_of(found, "undo" if outcome in ("undone", "lost", "failed") or intent == "undo" else "flip")
     report: dict[str, t.Any] = {
         "system": system,
         "intent": intent,
@@ -129,7 +130,7 @@ def run_report(
         "run_id": gate.get("run_id"),
         "hosts": {
             host: {
-                name: _row(results, (parts_lost.get(host) or dict.fromkeys(parts, lost.get(host))).get(name))
+                name: _row(results, (parts_lost.get(host) or dict.fromkeys(parts, lost.get(host))).get(name), before.kept.get((host, name)))
                 for name, results in parts.items()
             }
             for host, parts in found.items()
@@ -296,7 +297,7 @@ def _from(found: Answers, to: t.Any = None) -> str | None:
     return next((name for name in named if name != to), named[0] if named else None)
 
 
-def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
+def _row(results: dict[str, t.Any], lost: str | None, before: str | None = None) -> dict[str, t.Any]:
     acted = [verb for verb in ACTING if verb in results]
     steps = [step for result in results.values() for step in result.get("steps") or []]
     did = next((str(results[verb].get("msg") or "") for verb in reversed(acted) if results[verb].get("msg")), "")
@@ -304,7 +305,7 @@ def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
         did = f"COULD NOT GO BACK: {lost}"
     elif at_version(results.get("prepare") or {}) and not any(results[verb].get("changed") for verb in acted):
         did = "was there already"
-    kept: t.Any = next((results[verb]["kept"] for verb in reversed(acted) if results[verb].get("kept")), None)
+    kept: t.Any = next((results[verb]["kept"] for verb in reversed(acted) if results[verb].get("kept")), before)
     if isinstance(kept, dict):
         kept = kept.get("path") or ", ".join(str(value) for value in kept.values() if isinstance(value, str))
     return {"did": did, "kept": kept, "seconds": round(sum(float(step.get("ms") or 0) for step in steps) / 1000, 2)}

@@ -66,6 +66,30 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
     return {name: entry for name, entry in rows.items() if entry.get("newer") or entry.get("carried") or entry.get("left")}
 
 
+class Before(t.NamedTuple):
+    """What a run had done before it was killed and continued."""
+
+    rows: dict[str, dict[str, t.Any]]
+    kept: dict[tuple[str, str], str]  # by host and component
+
+
+def recall(journals: t.Mapping[str, t.Iterable[t.Mapping[str, t.Any]]]) -> Before:
+    """``journals`` by host: the modules of the killed part answered nobody, but wrote down which rows went where."""
+    before = Before({}, {})
+    for host, journal in journals.items():
+        kept: dict[str, str] = {}
+        for record in journal:
+            if record.get("step") == "swap":
+                kept.update({move[0]: move[2] for move in record.get("moves") or [] if move[1] is not None})
+                before.kept[host, str(record.get("component"))] = ", ".join(kept.values())
+            elif record.get("step") == "carry" and record.get("phase") == "end":
+                for name, number in (record.get("carried") or {}).items():
+                    left = sum(((record.get("left") or {}).get(name) or {}).values())
+                    place = kept.get(name.partition(".")[0])
+                    before.rows[name] = {"newer": number + left, "carried": number, "left": left, "left_in": place}
+    return before
+
+
 def _newer(prepared: t.Mapping[str, t.Any], replaced: bool = False) -> dict[str, int]:
     """Rows newer than the point by ``database.table``; with ``replaced`` only those that are in databases that were replaced."""
     rows: dict[str, int] = {}

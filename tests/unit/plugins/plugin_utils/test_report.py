@@ -465,3 +465,24 @@ def test_an_undo_says_how_many_rows_stay_in_what_it_replaced() -> None:
     left = {"carried": {"shop.payments": 2}, "left": {"shop.payments": 7}, "left_in": {"shop": "shop__kept_1"}}
     said = report(system(db={"undo": {"carried_back": left, "kept": {"shop": "shop__kept_1"}}}), "done", "undo")["next"]
     assert said == ["7 newer rows were not carried back; they are in shop__kept_1."]
+
+
+def test_a_run_that_was_killed_and_continued_tells_what_its_killed_part_did() -> None:
+    """The module that exchanged the databases and carried the payments back answered nobody."""
+    moves = [["shop", 1, "shop__kept_1", 2], ["new", None, "never", 3]]
+    carried = {"carried": {"shop.public.payments": 5}, "left": {"shop.public.payments": {"changed": 2, "new": 0}}}
+    hostvars = system(db={"prepare": {"at_version": True}, "flip": {"changed": False, "kept": {}, "msg": "already at point v1"}})
+    hostvars["db1"]["transaction_closed"] = {
+        "journal": [
+            {"step": "swap", "phase": "start", "component": "postgresql", "moves": moves},
+            {"step": "carry", "phase": "end", "component": "postgresql", **carried},
+            {"step": "carry", "phase": "end", "component": "postgresql", "carried": {}, "left": {}},
+        ]
+    }
+    told = report(hostvars, "done", "full", resume=True)
+    assert told["rows"] == {"shop.public.payments": {"newer": 7, "carried": 5, "left": 2, "left_in": "shop__kept_1"}}
+    assert told["hosts"]["db1"]["postgresql"]["kept"] == "shop__kept_1"
+    assert told["next"][0] == "2 newer rows were not carried back; they are in shop__kept_1."
+    for outcome, resume in (("done", False), ("undone", True)):
+        told = report(hostvars, outcome, "full", resume=resume)
+        assert told["rows"] == {} and told["hosts"]["db1"]["postgresql"]["kept"] is None
