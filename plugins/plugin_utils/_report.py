@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, journals, measured, outage_parts
-from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, recall, rows_of
+from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, dropped_points, foreseen, gone, recall, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
 VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
@@ -157,6 +157,8 @@ def run_report(
         report["next"] = [
             f"This point is not a good release; latest passes it over. Go back to it by name: -e version={gate.get('version')}"
         ]
+    if intent == "backup" and outcome == "done":
+        report["next"] += dropped_points(hostvars, gate["hosts"])
     if intent == "undo":
         report["from"], report["to"] = gate.get("version"), "before it"
     if intent == "emergency":  # what an earlier rollback keeps is not of interest now

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 # host -> component -> verb -> module result
+SHOWN = 8  # names of points in one sentence
 Answers = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
 
 
@@ -36,6 +37,14 @@ def gone(found: Answers) -> list[dict[str, t.Any]]:
         if isinstance(each, dict)
         for table, number in (each.get("only_there") or {}).items()
     ]
+
+
+def dropped_points(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[str]:
+    """One sentence on the old points that a backup has dropped on any host: they do not come back."""
+    results = [hostvars[host].get("transaction_pruned") or {} for host in hosts]
+    names = sorted({str(point["version"]) for result in results for point in result.get("removed") or []})
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [f"Dropped {len(names)} old point(s), as keep_count and keep_days say: {', '.join(names[:SHOWN])}{more}."] if names else []
 
 
 def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:

@@ -486,3 +486,13 @@ def test_a_run_that_was_killed_and_continued_tells_what_its_killed_part_did() ->
     for outcome, resume in (("done", False), ("undone", True)):
         told = report(hostvars, outcome, "full", resume=resume)
         assert told["rows"] == {} and told["hosts"]["db1"]["postgresql"]["kept"] is None
+
+
+def test_a_backup_says_which_old_points_it_has_dropped() -> None:
+    hostvars = system()
+    assert report(hostvars, "done", "backup")["next"][1:] == []
+    removed = [{"version": f"v{number}", "why": "too old"} for number in range(1, 10)]
+    hostvars["db1"]["transaction_pruned"] = {"removed": removed}
+    hostvars["app1"]["transaction_pruned"] = {"removed": removed[:3]}
+    said = report(hostvars, "done", "backup")["next"][-1]
+    assert said == "Dropped 9 old point(s), as keep_count and keep_days say: v1, v2, v3, v4, v5, v6, v7, v8 and 1 more."
