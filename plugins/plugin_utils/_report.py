@@ -10,7 +10,7 @@ import datetime
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
-from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
+from ansible_collections.payops.rollback.plugins.module_utils._merge import DATABASES, TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, journals, measured, outage_parts
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, dropped_points, foreseen, gone, recall, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
@@ -289,14 +289,15 @@ def _each(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], name: str) ->
 
 
 def _from(found: Answers, to: t.Any = None) -> str | None:
-    """Which version the code was at before: the point that holds it, else the start of its hash. Hosts that are at ``to`` come last."""
+    """Which version the code was at before: the point that holds it, else the start of its hash. Hosts at ``to`` come last. Data has no version."""
     named: list[str] = []
     for parts in found.values():
         for results in parts.values():
             live = (results.get("observe") or {}).get("live") or {}
             if live.get("version") or live.get("release"):
                 named.append(str(live.get("version") or f"release {str(live['release'])[:12]}"))
-    return next((name for name in named if name != to), named[0] if named else None)
+    data_alone = found and all(name in DATABASES for parts in found.values() for name in parts)
+    return next((name for name in named if name != to), named[0] if named else "the live data" if data_alone else None)
 
 
 def _row(results: dict[str, t.Any], lost: str | None, before: str | None = None) -> dict[str, t.Any]:

@@ -279,6 +279,12 @@ def test_from_which_version_it_went_is_known_by_the_code_that_ran(live: dict[str
     assert (undo["from"], undo["to"]) == ("v1", "before it")
 
 
+def test_databases_alone_come_from_the_live_data() -> None:
+    gate = {**GATE, "components": ["postgresql"]}
+    assert _report.run_report(system(), gate, "done", "kejayangu", "database")["from"] == "the live data"
+    assert _report.plan_report(system(), gate, "kejayangu", "database", [])["from"] == "the live data"
+
+
 def test_the_plan_says_where_nothing_is_to_be_done() -> None:
     db = {"prepare": {"databases": {"shop": {"at_version": True}}, "plan": ["never read"]}}
     plan = _report.plan_report(system(db), GATE, "kejayangu", "full", [])
