@@ -78,6 +78,15 @@ def check_number(number: str, version: str, points: t.Container[str]) -> None:
         )
 
 
+def check_loose_words(given: t.Mapping[str, t.Any]) -> None:
+    """Ansible reads ``-e reason=two words`` as the reason "two" and a rest under a name of its own: half a reason would be recorded."""
+    if "_raw_params" in given:
+        raise RollbackError(
+            f"After -e, {str(given['_raw_params'])!r} belongs to no variable; nothing was touched. "
+            "A value of several words needs quotes of its own inside those of the shell, for example -e \"reason='two words'\"."
+        )
+
+
 def check_extra_variables(found: t.Iterable[str], known: t.Iterable[str]) -> None:
     """Refuse a variable that nothing would read: a misspelt ``verison=`` must not mean the latest."""
     names = sorted(set(known))

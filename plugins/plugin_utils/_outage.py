@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+# Runs that stop everything, or start everything again; a rollback of one part leaves the other as it is.
+STOPPING_OR_STARTING = ("emergency", "recover", "undo", "full")
 BOOT = 3.0  # seconds until a release that was never tried on its host answers its probes
 ROUND_TRIP = 2.0  # seconds for the calls from hold to start: three modules, each some tasks of the controller
 
@@ -35,17 +37,38 @@ def outage_parts(estimates: t.Sequence[t.Mapping[str, t.Any]], held: t.Sequence[
     return parts
 
 
+def emergency_of(infos: t.Iterable[t.Mapping[str, t.Any]]) -> t.Mapping[str, t.Any]:
+    """The emergency that stopped everything, where nothing has started everything again since; empty where there is none.
+
+    ``infos``: what each host says of itself. Each has a record of its own; the one that was first counts.
+    """
+    runs = [run for info in infos for run in info.get("runs") or []]
+    moved = [run for run in runs if run.get("intent") in STOPPING_OR_STARTING and run.get("outcome") in ("stopped", "done")]
+    last: t.Mapping[str, t.Any] = max(moved, key=lambda run: str(run.get("since")), default={})
+    same = [run for run in moved if run.get("run") == last.get("run")]
+    return min(same, key=lambda run: str(run.get("since"))) if last.get("intent") == "emergency" else {}
+
+
+def closed_before(infos: t.Iterable[t.Mapping[str, t.Any]], run_id: t.Any = None) -> list[str]:
+    """When runs before this one took the applications away: an emergency, or a run that died and left them held."""
+    known = list(infos)
+    held = [hold.get("since") for info in known for hold in info.get("holds") or [] if hold.get("run") != run_id]
+    return [str(stamp) for stamp in (emergency_of(known).get("since"), *held) if stamp]
+
+
 def outage(
-    found: t.Mapping[str, t.Mapping[str, t.Mapping[str, t.Any]]], journals: t.Iterable[t.Sequence[t.Mapping[str, t.Any]]] = ()
+    found: t.Mapping[str, t.Mapping[str, t.Mapping[str, t.Any]]],
+    journals: t.Iterable[t.Sequence[t.Mapping[str, t.Any]]] = (),
+    before: t.Iterable[str] = (),
 ) -> float | None:
     """Milliseconds in which nobody who came anew was served, as the journals of the hosts say (one sequence of records per host).
 
     It begins when the workers of an application stop accepting (step ``leave``), unless the next release serves beside them already
     (``green``; a second project, which ``recreate`` names in ``beside``), and ends with the first answer of the next release (``serve``).
-    So a run that was killed and continued is measured as a whole. Where no application was taken away, what the flip of the databases
-    measured.
+    So a run that was killed and continued is measured as a whole. What an earlier run took away is away since then (``before``).
+    Where no application was taken away, what the flip of the databases measured.
     """
-    closed: list[float] = []
+    closed = [moment for stamp in before if (moment := _seconds(stamp)) is not None]
     served: list[float] = []
     for journal in journals:
         beside = False
@@ -71,6 +94,18 @@ def outage(
         if (results.get(verb) or {}).get("outage_ms") is not None
     ]
     return max(measured) if measured else None
+
+
+def journals(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> dict[str, list[dict[str, t.Any]]]:
+    """What each host wrote down of the run, whole, as it was closed."""
+    return {host: (hostvars[host].get("transaction_closed") or {}).get("journal") or [] for host in hosts}
+
+
+def measured(hostvars: t.Mapping[str, t.Any], hosts: t.Sequence[str], found: t.Mapping[str, t.Any], run_id: t.Any) -> float | None:
+    """The outage of a run in milliseconds, from what the hosts said when it began and when it was closed."""
+    return outage(
+        found, journals(hostvars, hosts).values(), closed_before([hostvars[host].get("transaction_info") or {} for host in hosts], run_id)
+    )
 
 
 def _seconds(stamp: t.Any) -> float | None:

@@ -10,9 +10,9 @@ import datetime
 import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
-from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
-from ansible_collections.payops.rollback.plugins.plugin_utils._outage import outage, outage_parts
-from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, rows_of
+from ansible_collections.payops.rollback.plugins.module_utils._merge import DATABASES, TRAFFIC
+from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, journals, measured, outage_parts
+from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, dropped_points, foreseen, gone, recall, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
 VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
@@ -20,8 +20,6 @@ VERBS = ("backup", "prepare", "hold", "away", "flip", "back", "share", "undo", "
 ACTING = ("backup", "hold", "away", "flip", "back", "share", "undo", "stop", "start", "complete")
 # Runs that exchange something, so that there is something to take back.
 ROLLBACKS = ("full", "database", "application", "gradual")
-# Runs that stop everything, or start everything again; a rollback of one part leaves the other as it is.
-STOPPING_OR_STARTING = ("emergency", "recover", "undo", "full")
 
 
 def answers(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components: t.Iterable[str]) -> Answers:
@@ -116,14 +114,15 @@ def run_report(
     failure, sick = (_each(hostvars, gate["hosts"], f"transaction_{name}") for name in ("failure", "unhealthy"))
     lost, parts_lost = lost_hosts(hostvars, gate["hosts"]), _lost_parts(hostvars, gate["hosts"])
     running = not_stopped(found) if outcome == "stopped" else {}
-    rows = rows_of(found, "undo" if outcome in ("undone", "lost", "failed") or intent == "undo" else "flip")
+    before = recall(journals(hostvars, gate["hosts"]) if outcome == "done" and gate.get("resume") and intent in ROLLBACKS else {})
+    rows = before.rows | rows_of(found, "undo" if outcome in ("undone", "lost", "failed") or intent == "undo" else "flip")
     report: dict[str, t.Any] = {
         "system": system,
         "intent": intent,
         "outcome": "not_stopped" if running else outcome,
         "from": _from(found, gate.get("version")) if intent not in ("backup", "complete") else None,
         "to": gate.get("version") if intent not in ("undo", "complete") else (gate.get("target") or {}).get("before"),
-        "outage_ms": outage(answered, _journals(hostvars, gate["hosts"])),
+        "outage_ms": measured(hostvars, gate["hosts"], answered, gate.get("run_id")),
         "health": health_text(hostvars, gate["hosts"], components or gate["components"], "healthy" if intent == "backup" else "verify"),
         "seconds": datetime.datetime.now(datetime.timezone.utc).timestamp() - float(gate.get("started") or 0),
         "who": gate.get("who"),
@@ -131,7 +130,7 @@ def run_report(
         "run_id": gate.get("run_id"),
         "hosts": {
             host: {
-                name: _row(results, (parts_lost.get(host) or dict.fromkeys(parts, lost.get(host))).get(name))
+                name: _row(results, (parts_lost.get(host) or dict.fromkeys(parts, lost.get(host))).get(name), before.kept.get((host, name)))
                 for name, results in parts.items()
             }
             for host, parts in found.items()
@@ -158,6 +157,8 @@ def run_report(
         report["next"] = [
             f"This point is not a good release; latest passes it over. Go back to it by name: -e version={gate.get('version')}"
         ]
+    if intent == "backup" and outcome == "done":
+        report["next"] += dropped_points(hostvars, gate["hosts"])
     if intent == "undo":
         report["from"], report["to"] = gate.get("version"), "before it"
     if intent == "emergency":  # what an earlier rollback keeps is not of interest now
@@ -247,8 +248,12 @@ def plan_report(
             hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
             estimates += [prepared["estimate"]] if prepared.get("estimate") else []
             rows.update(foreseen(prepared))
-    held = [(host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items()
-            if name in hold and results.get("prepare") and not at_version(results["prepare"])]  # fmt: skip
+    prepares = [
+        (host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items() if results.get("prepare")
+    ]
+    flips = any(not at_version(prepared) for host, name, prepared in prepares)
+    # An application that is at the version already is held, too, while anything else flips: it must not write meanwhile.
+    held = [each for each in prepares if each[1] in hold and (not at_version(each[2]) or (flips and each[1] not in TRAFFIC))]
     for host, name, prepared in held:
         # Beside a database flip the release does not start beside the old one: nothing may write meanwhile.
         untrue = ("(no outage)", "nobody is served meanwhile", "no second project serves meanwhile")
@@ -279,26 +284,23 @@ def _moment(deadline: t.Any) -> str:
     return str(deadline or "none")
 
 
-def _journals(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[list[dict[str, t.Any]]]:
-    return [(hostvars[host].get("transaction_closed") or {}).get("journal") or [] for host in hosts]
-
-
 def _each(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], name: str) -> dict[str, str]:
     return {str(host): str(hostvars[host][name]) for host in hosts if hostvars[host].get(name)}
 
 
 def _from(found: Answers, to: t.Any = None) -> str | None:
-    """Which version the code was at before: the point that holds it, else the start of its hash. Hosts that are at ``to`` come last."""
+    """Which version the code was at before: the point that holds it, else the start of its hash. Hosts at ``to`` come last. Data has no version."""
     named: list[str] = []
     for parts in found.values():
         for results in parts.values():
             live = (results.get("observe") or {}).get("live") or {}
             if live.get("version") or live.get("release"):
                 named.append(str(live.get("version") or f"release {str(live['release'])[:12]}"))
-    return next((name for name in named if name != to), named[0] if named else None)
+    data_alone = found and all(name in DATABASES for parts in found.values() for name in parts)
+    return next((name for name in named if name != to), named[0] if named else "the live data" if data_alone else None)
 
 
-def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
+def _row(results: dict[str, t.Any], lost: str | None, before: str | None = None) -> dict[str, t.Any]:
     acted = [verb for verb in ACTING if verb in results]
     steps = [step for result in results.values() for step in result.get("steps") or []]
     did = next((str(results[verb].get("msg") or "") for verb in reversed(acted) if results[verb].get("msg")), "")
@@ -306,7 +308,7 @@ def _row(results: dict[str, t.Any], lost: str | None) -> dict[str, t.Any]:
         did = f"COULD NOT GO BACK: {lost}"
     elif at_version(results.get("prepare") or {}) and not any(results[verb].get("changed") for verb in acted):
         did = "was there already"
-    kept: t.Any = next((results[verb]["kept"] for verb in reversed(acted) if results[verb].get("kept")), None)
+    kept: t.Any = next((results[verb]["kept"] for verb in reversed(acted) if results[verb].get("kept")), before)
     if isinstance(kept, dict):
         kept = kept.get("path") or ", ".join(str(value) for value in kept.values() if isinstance(value, str))
     return {"did": did, "kept": kept, "seconds": round(sum(float(step.get("ms") or 0) for step in steps) / 1000, 2)}
@@ -369,7 +371,7 @@ def misfits(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], components:
 def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Mapping[str, t.Any]) -> list[str]:
     """What a list of points says first: what is held closed, and runs that did not finish, each with the command that ends it."""
     texts: list[str] = []
-    stopped = _stopped([run for host in hosts for run in (hostvars[host].get("transaction_info") or {}).get("runs") or []])
+    stopped = _stopped([hostvars[host].get("transaction_info") or {} for host in hosts])
     held = [f"{stopped} To start again what was stopped: {command('recover', dict(gate))}"] if stopped else []
     undo, seen = command("undo", dict(gate)), set()
     for host in hosts:
@@ -388,11 +390,10 @@ def notices(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str], gate: t.Map
     return held + texts
 
 
-def _stopped(runs: t.Iterable[t.Mapping[str, t.Any]]) -> str:
+def _stopped(infos: t.Iterable[t.Mapping[str, t.Any]]) -> str:
     """One sentence if the last run that stopped or started anything was an emergency."""
-    moved = [run for run in runs if run.get("intent") in STOPPING_OR_STARTING and run.get("outcome") in ("stopped", "done")]
-    last: t.Mapping[str, t.Any] = max(moved, key=lambda run: str(run.get("since")), default={})
-    if last.get("intent") != "emergency":
-        return ""
+    last = emergency_of(infos)
     since = str(last.get("since"))[:19].replace("T", " ")
-    return f"Everything was stopped at {since} UTC by {last.get('who') or 'nobody named'} (emergency, run {last.get('run')})."
+    return (
+        f"Everything was stopped at {since} UTC by {last.get('who') or 'nobody named'} (emergency, run {last.get('run')})." if last else ""
+    )

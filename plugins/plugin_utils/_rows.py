@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 # host -> component -> verb -> module result
+SHOWN = 8  # names of points in one sentence
 Answers = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
 
 
@@ -38,6 +39,14 @@ def gone(found: Answers) -> list[dict[str, t.Any]]:
     ]
 
 
+def dropped_points(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[str]:
+    """One sentence on the old points that a backup has dropped on any host: they do not come back."""
+    results = [hostvars[host].get("transaction_pruned") or {} for host in hosts]
+    names = sorted({str(point["version"]) for result in results for point in result.get("removed") or []})
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [f"Dropped {len(names)} old point(s), as keep_count and keep_days say: {', '.join(names[:SHOWN])}{more}."] if names else []
+
+
 def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
     """``database.table`` -> newer, carried, left, left_in: the rows that the point does not have."""
     rows: dict[str, dict[str, t.Any]] = {}
@@ -64,6 +73,30 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
                 entry["newer"] = max(int(entry["newer"]), number + int(entry.get("carried") or 0))
                 entry["left_in"] = (carried.get("left_in") or {}).get(name.partition(".")[0]) or entry.get("left_in")
     return {name: entry for name, entry in rows.items() if entry.get("newer") or entry.get("carried") or entry.get("left")}
+
+
+class Before(t.NamedTuple):
+    """What a run had done before it was killed and continued."""
+
+    rows: dict[str, dict[str, t.Any]]
+    kept: dict[tuple[str, str], str]  # by host and component
+
+
+def recall(journals: t.Mapping[str, t.Iterable[t.Mapping[str, t.Any]]]) -> Before:
+    """``journals`` by host: the modules of the killed part answered nobody, but wrote down which rows went where."""
+    before = Before({}, {})
+    for host, journal in journals.items():
+        kept: dict[str, str] = {}
+        for record in journal:
+            if record.get("step") == "swap":
+                kept.update({move[0]: move[2] for move in record.get("moves") or [] if move[1] is not None})
+                before.kept[host, str(record.get("component"))] = ", ".join(kept.values())
+            elif record.get("step") == "carry" and record.get("phase") == "end":
+                for name, number in (record.get("carried") or {}).items():
+                    left = sum(((record.get("left") or {}).get(name) or {}).values())
+                    place = kept.get(name.partition(".")[0])
+                    before.rows[name] = {"newer": number + left, "carried": number, "left": left, "left_in": place}
+    return before
 
 
 def _newer(prepared: t.Mapping[str, t.Any], replaced: bool = False) -> dict[str, int]:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.e2e.harness import GOOD, NEXT, World, differences
@@ -85,6 +87,7 @@ def closed(world: World) -> bool:
 @pytest.mark.full
 def test_emergency_stop_and_recover(deployed: World) -> None:
     stopped = deployed.play("rollback_emergency").ok()
+    since = time.monotonic()
     assert stopped.outcome == "STOPPED"
     assert "rollback_full.yml" in stopped.flat and "recover.yml" in stopped.flat
     assert closed(deployed)
@@ -95,9 +98,11 @@ def test_emergency_stop_and_recover(deployed: World) -> None:
     again = deployed.play("rollback_emergency").ok()
     assert again.outcome == "STOPPED" and closed(deployed)
     assert deployed.play("rollback_points").rc == 0
+    apart = time.monotonic() - since
     with deployed.watching(closed_is_fine=True):
         back = deployed.play("recover").ok()
     assert back.outcome == "DONE"
+    assert float(back.facts["outage"].split()[0].replace(",", "")) >= int(apart), "customers were not served since the stop"
     deployed.all_at(NEXT)
 
 

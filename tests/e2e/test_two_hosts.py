@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 import pytest
@@ -60,7 +61,8 @@ def test_a_host_that_cannot_go_back_stops_nobody(two: World) -> None:
 def test_old_points_go_on_every_host_or_on_none(two: World) -> None:
     """The release stays live, so it is in every point of the application; the host of the database knows of no release."""
     for number in range(3):
-        two.play("backup", version=f"night{number}", keep_count=2).ok()
+        played = two.play("backup", version=f"night{number}", keep_count=2).ok()
+    assert re.search(r"Dropped \d+ old point\(s\), as keep_count and keep_days say: [^.]*night0", played.flat), played.text[-3000:]
     held = {host.name: {path.parent.name for path in host.glob("demo/*/point.json")} for host in two.store.iterdir()}
     assert set(held) == {"app1", "app2", "db1"}
     assert held["app1"] == held["app2"] == held["db1"] and {"night1", "night2"} <= held["db1"], held

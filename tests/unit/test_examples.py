@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import pathlib
 import re
+import shlex
 import typing as t
 
 import pytest
 import yaml
+from ansible.parsing.splitter import parse_kv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODULES = {path.stem: path for path in sorted((ROOT / "plugins/modules").glob("*.py"))}
@@ -71,6 +73,18 @@ def test_the_readme_explains_every_word_and_no_other() -> None:
     assert sorted(re.findall(r"`([a-z_]+)[`=]", " ".join(cells))) == sorted(words())
     used = set(re.findall(r"-e ([a-z_]+)=", README))
     assert used - set(words()) == set(), "the gate would refuse them"
+
+
+SOURCES = [ROOT / "README.md", *sorted((ROOT / "playbooks").glob("*.yml")), *sorted((ROOT / "roles").rglob("*.*"))]
+GIVEN = re.compile(r"""-e ((?:"[^"]*"|'[^']*'|[^\s"'`|])+)""")
+
+
+def test_what_is_shown_after_e_keeps_all_of_its_words() -> None:
+    shown = [given for path in SOURCES for given in GIVEN.findall(path.read_text(encoding="utf-8")) if "=" in given and "{{" not in given]
+    assert len(shown) > 10
+    for given in shown:
+        (argument,) = shlex.split(given)
+        assert "_raw_params" not in parse_kv(argument), f"-e {given}"
 
 
 def test_the_readme_explains_every_variable_of_the_system() -> None:

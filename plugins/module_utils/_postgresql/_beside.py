@@ -53,12 +53,23 @@ def stage(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str
         _make(work, new)
         _measured(work, new, time.monotonic() - begun)
         if work.plain is not None:
-            _ledgers.require_known(work)
+            _tell_again(work, found, wanted)
     _logins.staged(work, wanted)
     found = work.found()
     for name in wanted:
         usable = work.usable_staged(found, name)
         work.result["databases"][name]["staged"] = usable.name if usable else None
+
+
+def _tell_again(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]) -> None:
+    """What a plain SQL dump makes is known only now: whether its ledgers are there, and which live rows and tables it does not have."""
+    work.result["plan"] = []
+    for name in wanted:
+        work.result["databases"][name] = work.describe(found, name, False)
+        work.result["plan"] += _plan.owed(work, name)
+    _ledgers.check(work, found, wanted)
+    _plan.plan(work, found, wanted)
+    work.stop_if_blocked()
 
 
 def _make(work: Restore, new: t.Sequence[str]) -> None:

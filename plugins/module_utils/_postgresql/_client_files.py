@@ -31,6 +31,7 @@ class ClientFiles:
         if password:
             escaped = password.replace("\\", "\\\\").replace(":", "\\:")
             self.environment["PGPASSFILE"] = self._write("pgpass", f"*:*:*:*:{escaped}\n")
+            self.environment["PGPASSWORD"] = ""  # somebody else's, in the environment of the host, would go before the file
         elif passfile:
             self.environment["PGPASSFILE"] = passfile
 

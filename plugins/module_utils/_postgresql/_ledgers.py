@@ -321,12 +321,3 @@ def _refers(work: Restore, name: str) -> list[tuple[Ledger, str]]:
                 if match and match.group(1) != table_of(ledger):
                     found.append((ledger, match.group(1)))
     return found
-
-
-def require_known(work: Restore) -> None:
-    """After a plain SQL dump was loaded and its catalogue is known: what :func:`check` could not see before."""
-    for name in work.names:
-        for ledger in work.ledgers.get(name, []):
-            for what, do in in_point(work.manifests[name]["catalogue"], name, ledger, None):
-                work.report.block("ledger", name, what, do)
-    work.stop_if_blocked()

@@ -80,9 +80,12 @@ def plan(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence[str]
     lines = work.result["plan"]
     for name in wanted:
         told = work.result["databases"][name]
-        lines.append(
-            f"{name}: restore point {work.options.version} of {work.point['created']} ({len(work.manifests[name]['tables'])} tables)."
-        )
+        manifest = work.manifests[name]
+        unknown = work.plain if not manifest.get("known", True) else None
+        tables = unknown.tables if unknown else len(manifest["tables"])
+        lines.append(f"{name}: restore point {work.options.version} of {work.point['created']} ({tables} tables).")
+        if unknown:
+            lines.append(f"{name}: which rows and tables a plain SQL dump does not have is known once it was loaded beside.")
         lines += _ledgers.plan(work, name)
         for table, number in sorted(told["rows_gone"].items()):
             lines.append(f"{name}: {table} has lost or changed {number} row(s) of the point; they come back.")

@@ -61,6 +61,22 @@ def test_a_legacy_dump_there_and_back(shop: Shop, legacy: dict[str, t.Any]) -> N
     shop.invariant({new, paid})
 
 
+def test_what_the_dump_does_not_have_is_told_the_first_time(shop: Shop, legacy: dict[str, t.Any]) -> None:
+    """Before it was loaded nobody knows what it makes; what then stays in the kept database must not go unsaid."""
+    shop.pay()
+    shop.sql("CREATE TABLE since (id int PRIMARY KEY)", shop.roles.owner)
+    shop.sql("INSERT INTO since VALUES (1), (2)", shop.roles.owner)
+    options = {**legacy, "allow_plain_sql": True, "state": "staged"}
+    planned = " ".join(shop.run("pg_restore", check=True, **options)["plan"])
+    assert "(0 tables)" not in planned and "is known once it was loaded" in planned, planned
+    staged = shop.run("pg_restore", **options)
+    told = staged["databases"][shop.name]
+    assert told["rows_since"]["public.payments"] == 1 and told["rows_planned"]["public.since"]["stays"] == "2 or more", told
+    plan = " ".join(staged["plan"])
+    assert "public.since has 2 row(s) newer than the point; they stay in the kept database" in plan, plan
+    assert "relation public.since is here but was not expected" in plan and "is known once it was loaded" not in plan
+
+
 def test_a_program_in_the_dump_gets_no_rights(shop: Shop, legacy: dict[str, t.Any], tmp_path: pathlib.Path) -> None:
     path, witness = file_of(legacy), tmp_path / "witness"
     text = path.read_text(encoding="utf-8")

@@ -131,6 +131,13 @@ def test_nobody_gets_into_the_staged_database(snapped: Shop) -> None:
         snapped.cluster.connect(staged)
 
 
+def test_a_password_in_the_environment_of_the_host_is_not_used(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client programs would take it before the one that was given."""
+    monkeypatch.setenv("PGPASSWORD", "of somebody else")
+    shop.snapshot()
+    assert shop.restore("staged")["changed"]
+
+
 def test_check_mode_shows_the_plan_and_changes_nothing(snapped: Shop) -> None:
     shop = snapped
     shop.sql("CREATE TABLE later (n int)", shop.roles.owner)

@@ -10,6 +10,7 @@ import pathlib
 import typing as t
 
 import pytest
+from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.plugin_utils import _gate
@@ -53,6 +54,12 @@ def test_a_misspelt_variable_never_means_the_latest() -> None:
 
 def test_known_variables_pass() -> None:
     _gate.check_extra_variables(["version", "awx_job_id", "tower_job_id", "ansible_check_mode"], ["version"])
+
+
+def test_the_rest_of_a_value_that_was_cut_off_is_named() -> None:
+    with pytest.raises(RollbackError, match="'on Friday' belongs to no variable; nothing was touched.*-e \"reason='two words'\""):
+        _gate.check_loose_words(parse_kv("reason=late on Friday"))
+    _gate.check_loose_words(parse_kv("reason='late on Friday'"))
 
 
 def test_hosts_without_components_are_no_members() -> None:

@@ -93,6 +93,26 @@ def test_workers_that_leave_beside_the_next_release_are_no_outage() -> None:
     assert _outage.outage({}, [[*journal, *restart]]) == 3000.0
 
 
+def test_what_an_emergency_or_a_dead_run_has_closed_is_closed_since_then() -> None:
+    """Customers do not care which run took the application away."""
+    serving = [*step("leave", 40, 1), *step("serve", 41, 1000)]
+    emergency = {"run": "e1", "intent": "emergency", "outcome": "stopped"}
+    hostvars = system()
+    for host, second in (("db1", 12), ("app1", 11)):
+        runs = [{**emergency, "since": f"2026-01-01T00:00:{second}.000000Z"}]
+        hostvars[host].update(transaction_info={"runs": runs}, transaction_closed={"journal": serving if host == "app1" else []})
+    assert report(hostvars, "done", "recover")["outage_ms"] == 31000.0
+    hostvars["app1"]["transaction_info"]["runs"].append(
+        {"run": "r1", "intent": "recover", "outcome": "done", "since": "2026-01-01T00:00:20.000000Z"}
+    )
+    assert report(hostvars, "done", "full")["outage_ms"] == 2000.0
+    hold = {"component": "pm2", "since": "2026-01-01T00:00:30.000000Z", "run": "dead"}
+    hostvars["app1"]["transaction_info"]["holds"] = [hold]
+    assert report(hostvars, "done", "undo")["outage_ms"] == 12000.0
+    hold["run"] = GATE["run_id"]  # its own, and its journal knows better
+    assert report(hostvars, "done", "full")["outage_ms"] == 2000.0
+
+
 def test_without_a_hold_the_flip_has_measured_it() -> None:
     found = {"db1": {"postgresql": {"flip": {"outage_ms": 97.5}}}}
     assert _outage.outage(found, [step("swap", 11, 100)]) == 97.5
@@ -259,6 +279,12 @@ def test_from_which_version_it_went_is_known_by_the_code_that_ran(live: dict[str
     assert (undo["from"], undo["to"]) == ("v1", "before it")
 
 
+def test_databases_alone_come_from_the_live_data() -> None:
+    gate = {**GATE, "components": ["postgresql"]}
+    assert _report.run_report(system(), gate, "done", "kejayangu", "database")["from"] == "the live data"
+    assert _report.plan_report(system(), gate, "kejayangu", "database", [])["from"] == "the live data"
+
+
 def test_the_plan_says_where_nothing_is_to_be_done() -> None:
     db = {"prepare": {"databases": {"shop": {"at_version": True}}, "plan": ["never read"]}}
     plan = _report.plan_report(system(db), GATE, "kejayangu", "full", [])
@@ -291,6 +317,19 @@ def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
     free = _report.plan_report(system(db, app), GATE, "kejayangu", "application", [])
     assert free["hosts"]["app1"]["pm2"]["plan"][0].endswith("(no outage)")
     assert free["outage_ms"] == 120
+
+
+def test_an_app_that_is_at_the_version_is_held_while_its_database_flips() -> None:
+    """The release is the same, only the data goes back: the application answers 503 all the same."""
+    app = {"prepare": {"at_version": True, "plan": []}}
+    db = {"prepare": {"plan": ["restore"], "estimate": {"outage_ms": 120}, "databases": {"shop": {"at_version": False}}}}
+    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
+    first, second = plan["hosts"]["app1"]["pm2"]["plan"]
+    assert first.startswith("answer 503 with Retry-After") and second == "is at v1 already"
+    assert plan["outage_ms"] == 5120.0
+    db["prepare"]["databases"] = {"shop": {"at_version": True}}
+    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
+    assert plan["hosts"]["app1"]["pm2"]["plan"] == ["is at v1 already"]
 
 
 def test_the_plan_of_held_containers_tells_of_the_hold_alone() -> None:
@@ -432,3 +471,34 @@ def test_an_undo_says_how_many_rows_stay_in_what_it_replaced() -> None:
     left = {"carried": {"shop.payments": 2}, "left": {"shop.payments": 7}, "left_in": {"shop": "shop__kept_1"}}
     said = report(system(db={"undo": {"carried_back": left, "kept": {"shop": "shop__kept_1"}}}), "done", "undo")["next"]
     assert said == ["7 newer rows were not carried back; they are in shop__kept_1."]
+
+
+def test_a_run_that_was_killed_and_continued_tells_what_its_killed_part_did() -> None:
+    """The module that exchanged the databases and carried the payments back answered nobody."""
+    moves = [["shop", 1, "shop__kept_1", 2], ["new", None, "never", 3]]
+    carried = {"carried": {"shop.public.payments": 5}, "left": {"shop.public.payments": {"changed": 2, "new": 0}}}
+    hostvars = system(db={"prepare": {"at_version": True}, "flip": {"changed": False, "kept": {}, "msg": "already at point v1"}})
+    hostvars["db1"]["transaction_closed"] = {
+        "journal": [
+            {"step": "swap", "phase": "start", "component": "postgresql", "moves": moves},
+            {"step": "carry", "phase": "end", "component": "postgresql", **carried},
+            {"step": "carry", "phase": "end", "component": "postgresql", "carried": {}, "left": {}},
+        ]
+    }
+    told = report(hostvars, "done", "full", resume=True)
+    assert told["rows"] == {"shop.public.payments": {"newer": 7, "carried": 5, "left": 2, "left_in": "shop__kept_1"}}
+    assert told["hosts"]["db1"]["postgresql"]["kept"] == "shop__kept_1"
+    assert told["next"][0] == "2 newer rows were not carried back; they are in shop__kept_1."
+    for outcome, resume in (("done", False), ("undone", True)):
+        told = report(hostvars, outcome, "full", resume=resume)
+        assert told["rows"] == {} and told["hosts"]["db1"]["postgresql"]["kept"] is None
+
+
+def test_a_backup_says_which_old_points_it_has_dropped() -> None:
+    hostvars = system()
+    assert report(hostvars, "done", "backup")["next"][1:] == []
+    removed = [{"version": f"v{number}", "why": "too old"} for number in range(1, 10)]
+    hostvars["db1"]["transaction_pruned"] = {"removed": removed}
+    hostvars["app1"]["transaction_pruned"] = {"removed": removed[:3]}
+    said = report(hostvars, "done", "backup")["next"][-1]
+    assert said == "Dropped 9 old point(s), as keep_count and keep_days say: v1, v2, v3, v4, v5, v6, v7, v8 and 1 more."
