@@ -12,6 +12,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import outage, outage_parts
+from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import obstacles
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
@@ -176,7 +177,7 @@ def _planned(found: Answers) -> dict[str, t.Any]:
     for host, parts in found.items():
         for name, results in parts.items():
             last: t.Mapping[str, t.Any] = next((results[verb] for verb in reversed(ACTING) if results.get(verb)), {})
-            texts = [f"BLOCKED: {text}" for text in last.get("blockers") or []]
+            texts = [f"BLOCKED: {text}" for text in obstacles(last)]
             texts += [str(text) for text in last.get("plan") or []] or [str(last.get("msg") or "nothing to do")]
             hosts.setdefault(host, {})[name] = {"did": " ".join(text if text.endswith(".") else f"{text};" for text in texts).rstrip(";")}
     return {"hosts": hosts, "outage_ms": None}
@@ -244,7 +245,7 @@ def plan_report(
             plan = [str(text) for text in prepared.get("plan") or []]
             if at_version(prepared) and name not in TRAFFIC:
                 plan = [f"is at {gate['version']} already"]
-            hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
+            hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": obstacles(prepared)}
             estimates += [prepared["estimate"]] if prepared.get("estimate") else []
             rows.update(foreseen(prepared))
     held = [(host, name, results["prepare"]) for host, parts in found.items() for name, results in parts.items()
