@@ -2,13 +2,32 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this plugin util is PRIVATE to the collection: it may change without notice.
-"""What components say beside what they do: what is in the way. Pure."""
+"""What components say beside what they do: what is in the way, and what a person should know. Pure."""
 
 from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers
+
 
 def obstacles(result: t.Mapping[str, t.Any]) -> list[str]:
     """What is in the way, one sentence or two each. Databases say apart what was found and what to do."""
     return [f"{each['what']} {each['do']}".strip() if isinstance(each, dict) else str(each) for each in result.get("blockers") or []]
+
+
+def notes(result: t.Mapping[str, t.Any]) -> list[str]:
+    """What stops nothing and should be known."""
+    return [str(text) for text in result.get("notes") or []]
+
+
+def found_later(found: Answers) -> list[str]:
+    """Notes of the switch or of the way back that no plan had: what else would have told them is over."""
+    return [
+        f"{host} {name}: {text}"
+        for host, parts in found.items()
+        for name, results in parts.items()
+        for verb in ("flip", "undo")
+        for text in notes(results.get(verb) or {})
+        if text not in notes(results.get("prepare") or {})
+    ]

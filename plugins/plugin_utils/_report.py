@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import outage, outage_parts
-from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import obstacles
+from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import found_later, notes, obstacles
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
@@ -140,7 +140,7 @@ def run_report(
         "rows": rows,
         "gone": gone(found),
         "msg": "; ".join(f"{host}: {text}" for host, text in failure.items()),
-        "next": _next(gate, outcome, intent, lost, sick, rows, running),
+        "next": found_later(found) + _next(gate, outcome, intent, lost, sick, rows, running),
     }
     for host, names in running.items():
         for name, why in names.items():
@@ -242,7 +242,7 @@ def plan_report(
     for host, parts in found.items():
         for name, results in parts.items():
             prepared = results.get("prepare") or {}
-            plan = [str(text) for text in prepared.get("plan") or []]
+            plan = [str(text) for text in prepared.get("plan") or []] + [f"note: {text}" for text in notes(prepared)]
             if at_version(prepared) and name not in TRAFFIC:
                 plan = [f"is at {gate['version']} already"]
             hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": obstacles(prepared)}

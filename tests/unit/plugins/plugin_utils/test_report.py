@@ -393,6 +393,18 @@ def test_what_databases_find_in_the_way_is_told_in_sentences() -> None:
     assert told == "BLOCKED: kejayangu has the slot 's1'. Drop it. x"
 
 
+def test_what_components_note_is_told_once() -> None:
+    early, late = "Whether shop_jobs will get into shop was not tried.", "shop: no sequence goes on from public.old_seq."
+    hostvars = system(db={"prepare": {"plan": ["restore"], "notes": [early]}, "flip": {"msg": "x", "notes": [early, late]}})
+    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
+    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["restore", f"note: {early}"]
+    said = report(hostvars, "done", "full")["next"]
+    assert said[0] == f"db1 postgresql: {late}" and not any(early in text for text in said)
+    hostvars["db1"]["rollback_postgresql_prepare"]["databases"] = {"shop": {"at_version": True}}
+    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
+    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["is at v1 already"]
+
+
 def test_what_an_emergency_stopped_before_is_not_what_became_of_it() -> None:
     stopped = {"stop": {"msg": "stopped api", "changed": True}, "flip": {"msg": "api runs v1", "changed": True}}
     assert report(system(app=stopped), "done", "full")["hosts"]["app1"]["pm2"]["did"] == "api runs v1"
