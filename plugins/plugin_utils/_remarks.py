@@ -16,6 +16,11 @@ def obstacles(result: t.Mapping[str, t.Any]) -> list[str]:
     return [f"{each['what']} {each['do']}".strip() if isinstance(each, dict) else str(each) for each in result.get("blockers") or []]
 
 
+def in_a_row(texts: t.Iterable[str]) -> str:
+    """Sentences and steps as one text, each once: a plan may name what is in the way, too."""
+    return " ".join(text if text.endswith(".") else f"{text};" for text in dict.fromkeys(texts)).rstrip(";")
+
+
 def notes(result: t.Mapping[str, t.Any]) -> list[str]:
     """What stops nothing and should be known."""
     return [str(text) for text in result.get("notes") or []]

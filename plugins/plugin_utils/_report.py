@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import outage, outage_parts
-from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import found_later, notes, obstacles
+from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import found_later, in_a_row, notes, obstacles
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, foreseen, gone, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
@@ -179,7 +179,7 @@ def _planned(found: Answers) -> dict[str, t.Any]:
             last: t.Mapping[str, t.Any] = next((results[verb] for verb in reversed(ACTING) if results.get(verb)), {})
             texts = [f"BLOCKED: {text}" for text in obstacles(last)]
             texts += [str(text) for text in last.get("plan") or []] or [str(last.get("msg") or "nothing to do")]
-            hosts.setdefault(host, {})[name] = {"did": " ".join(text if text.endswith(".") else f"{text};" for text in texts).rstrip(";")}
+            hosts.setdefault(host, {})[name] = {"did": in_a_row(texts)}
     return {"hosts": hosts, "outage_ms": None}
 
 

@@ -391,6 +391,9 @@ def test_what_databases_find_in_the_way_is_told_in_sentences() -> None:
     assert plan["hosts"]["db1"]["postgresql"]["blockers"] == ["kejayangu has the slot 's1'. Drop it."]
     told = report(hostvars, "planned", "undo")["hosts"]["db1"]["postgresql"]["did"]
     assert told == "BLOCKED: kejayangu has the slot 's1'. Drop it. x"
+    hostvars = system(db={"complete": {"plan": ["BLOCKED: kejayangu has the slot 's1'. Drop it."], "blockers": found.blockers}})
+    told = report(hostvars, "planned", "complete")["hosts"]["db1"]["postgresql"]["did"]
+    assert told == "BLOCKED: kejayangu has the slot 's1'. Drop it."
 
 
 def test_what_components_note_is_told_once() -> None:
