@@ -16,13 +16,14 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import Server, rows, value
 
+TABLES, SEQUENCES = "rp", "S"  # kinds of relations
 UNREADABLE_TABLES = r"""
 SELECT n.nspname::text, c.relname::text,
   CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'GRANT USAGE ON SCHEMA ' || quote_ident(n.nspname)
-       WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN 'GRANT SELECT ON ' || c.oid::regclass::text
+       WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN 'GRANT SELECT ON ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname)
        ELSE 'row security' END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE c.relkind = ANY (%s) AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND NOT EXISTS (SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid WHERE e.classid = 'pg_class'::regclass
     AND e.objid = c.oid AND e.deptype = 'e' AND NOT c.oid = ANY (coalesce(x.extconfig, '{}')))
   AND (NOT has_schema_privilege(n.oid, 'USAGE') OR NOT has_table_privilege(c.oid, 'SELECT')
@@ -84,23 +85,34 @@ def profile(server: Server) -> str:
     return "superuser" if server.is_superuser else "owner"
 
 
-def missing_for_dump(conn: t.Any, server: Server, database: str) -> list[str]:
-    """What this login cannot read of the session's database; pg_dump would fail on it after writing half a file."""
+def unreadable(conn: t.Any, server: Server, database: str) -> list[tuple[str, str]]:
+    """What this login cannot read of the session's database, each with the statement that lets it."""
     if server.is_superuser:
         return []
-    said = []
-    for schema, table, grant in rows(conn, UNREADABLE_TABLES):
-        name = f"{qualified(schema, table)} in database {database}"
-        if grant == "row security":
-            said.append(
-                f"{name}: row-level security hides rows from {server.user}. ALTER ROLE {server.user} BYPASSRLS, or log in as its owner."
-            )
-        else:
-            said.append(f"{name} cannot be read. {grant} TO {server.user}.")
+    said = unreadable_relations(conn, server, database, TABLES + SEQUENCES)
     hidden = int(value(conn, UNREADABLE_LARGE_OBJECTS))
     if hidden:
-        said.append(f"{hidden} large object(s) in database {database} cannot be read. GRANT SELECT ON LARGE OBJECT ... TO {server.user}.")
+        what = f"{hidden} large object(s) in database {database} cannot be read."
+        said.append((what, f"GRANT SELECT ON LARGE OBJECT ... TO {server.user}."))
     return said
+
+
+def unreadable_relations(conn: t.Any, server: Server, database: str, kinds: str) -> list[tuple[str, str]]:
+    """The same of relations of these kinds."""
+    said = []
+    for schema, table, grant in rows(conn, UNREADABLE_TABLES, [list(kinds)]) if not server.is_superuser else []:
+        name = f"{qualified(schema, table)} in database {database}"
+        if grant == "row security":
+            what = f"{name}: row-level security hides rows from {server.user}."
+            said.append((what, f"ALTER ROLE {server.user} BYPASSRLS, or log in as its owner."))
+        else:
+            said.append((f"{name} cannot be read.", f"{grant} TO {server.user}."))
+    return said
+
+
+def missing_for_dump(conn: t.Any, server: Server, database: str) -> list[str]:
+    """What this login cannot read of the session's database; pg_dump would fail on it after writing half a file."""
+    return [f"{what} {do}" for what, do in unreadable(conn, server, database)]
 
 
 def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]:
