@@ -27,12 +27,12 @@ def notes(result: t.Mapping[str, t.Any]) -> list[str]:
 
 
 def found_later(found: Answers) -> list[str]:
-    """Notes of the switch or of the way back that no plan had: what else would have told them is over."""
+    """Notes of a backup, and those of a switch or of the way back that no plan had."""
     return [
         f"{host} {name}: {text}"
         for host, parts in found.items()
         for name, results in parts.items()
-        for verb in ("flip", "undo")
+        for verb in ("backup", "flip", "undo")
         for text in notes(results.get(verb) or {})
         if text not in notes(results.get("prepare") or {})
     ]

@@ -156,7 +156,7 @@ def run_report(
         report["from"] = report["to"] = None
         report["next"] = []  # the line on health has said it
     if intent == "backup" and outcome == "done" and report["health"] != "yes":
-        report["next"] = [
+        report["next"] += [
             f"This point is not a good release; latest passes it over. Go back to it by name: -e version={gate.get('version')}"
         ]
     if intent == "undo":

@@ -277,7 +277,10 @@ def test_what_only_a_superuser_restores_is_named(cluster: Cluster, roles: Roles,
     shop.sql("CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
     shop.sql("CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.e()")
     shop.sql(f"ALTER FUNCTION public.e() OWNER TO {ident(roles.owner.name)}")
-    made = shop.ok("pg_snapshot", version=shop.version)
+    for check in (True, False, False):
+        made = shop.run("pg_snapshot", version=shop.version, check=check)
+        only = f"{database}: only a superuser can restore event trigger watch."
+        assert [note.partition(" Log in")[0] for note in made["notes"]] == [only], made
     assert made["point"]["needs_superuser"] == {database: ["event trigger watch"]}
 
 

@@ -403,6 +403,8 @@ def test_what_components_note_is_told_once() -> None:
     assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["restore", f"note: {early}"]
     said = report(hostvars, "done", "full")["next"]
     assert said[0] == f"db1 postgresql: {late}" and not any(early in text for text in said)
+    said = report(system(db={"backup": {"msg": "x", "notes": [early]}}), "done", "backup")["next"]
+    assert said[0] == f"db1 postgresql: {early}"
     hostvars["db1"]["rollback_postgresql_prepare"]["databases"] = {"shop": {"at_version": True}}
     plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
     assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["is at v1 already"]
