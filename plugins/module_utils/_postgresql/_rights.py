@@ -78,6 +78,11 @@ ONLY_SUPERUSER = {
     "AND e.objid = p.oid AND e.deptype IN ('e', 'i')) ORDER BY 1",
     "subscription": "SELECT subname::text FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
 }
+# Since 15 it belongs to whoever owns the database. A restore begins with that of template0, which stays the first superuser's (OID 10).
+CHANGED_PUBLIC = (
+    "SELECT n.nspname::text || ' with an owner or grants of its own' FROM pg_namespace n LEFT JOIN pg_init_privs i ON i.objoid = n.oid "
+    "AND i.classoid = 'pg_namespace'::regclass WHERE n.nspname = 'public' AND (n.nspowner <> 10 OR n.nspacl IS DISTINCT FROM i.initprivs)"
+)
 
 
 def profile(server: Server) -> str:
@@ -138,7 +143,8 @@ def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]
 
 def only_superuser(conn: t.Any) -> list[str]:
     """Objects that only a superuser can restore, as ``kind name``: for an owner they must be skipped or made by hand."""
-    return [f"{kind} {row[0]}" for kind, sql in ONLY_SUPERUSER.items() for row in rows(conn, sql)]
+    wanted = {**ONLY_SUPERUSER, **({"schema": CHANGED_PUBLIC} if conn.server_version < 150000 else {})}
+    return [f"{kind} {row[0]}" for kind, sql in wanted.items() for row in rows(conn, sql)]
 
 
 def roles(conn: t.Any) -> dict[str, dict[str, t.Any]]:

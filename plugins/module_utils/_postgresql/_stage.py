@@ -56,7 +56,7 @@ def needs_of(manifest: dict[str, t.Any]) -> Needs:
             grants = entry.get("grants")
             if isinstance(grants, dict):
                 roles.update(grants)
-            if entry.get("owner") and section != "large object":
+            if entry.get("owner") and section != "large object" and (section, name) != ("schema", "public"):
                 owners.add(entry["owner"])
             if entry.get("tablespace"):
                 spaces.add(entry["tablespace"])
@@ -70,6 +70,7 @@ def needs_of(manifest: dict[str, t.Any]) -> Needs:
         tablespaces=sorted(spaces),
         event_triggers=sorted(catalogue.get("event trigger", {})),
         size=int(properties.get("size") or 0),
+        public=catalogue.get("schema", {}).get("public", {}),
     )
 
 
