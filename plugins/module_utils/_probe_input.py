@@ -45,7 +45,18 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tls": (("host",), ("port", "min_days", "server_name", "validate_certs", "ca_cert")),
     "sql": (
         ("database",),
-        ("max_ms", "query", "expect", "login_host", "login_port", "login_unix_socket", "login_user", "login_password", "ssl_mode", "ca_cert"),
+        (
+            "max_ms",
+            "query",
+            "expect",
+            "login_host",
+            "login_port",
+            "login_unix_socket",
+            "login_user",
+            "login_password",
+            "ssl_mode",
+            "ca_cert",
+        ),
     ),
     "prometheus": (
         ("url", "query", "expect"),
