@@ -60,6 +60,11 @@ FOREIGN_OWNERS = (
     f"SELECT DISTINCT pg_get_userbyid(o.owner)::text FROM ({OWNERS} UNION SELECT datdba FROM pg_database WHERE datname = current_database()) "
     "AS o(owner) JOIN pg_roles r ON r.oid = o.owner WHERE NOT pg_has_role(o.owner, 'MEMBER') AND r.rolname <> 'pg_database_owner' ORDER BY 1"
 )
+# An upgrade from before 15 leaves it to whom it belonged, which is the first superuser as a rule.
+PUBLIC_OWNER = (
+    "SELECT r.rolname::text FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner "
+    "WHERE n.nspname = 'public' AND r.rolname <> 'pg_database_owner' AND NOT pg_has_role(r.oid, 'MEMBER')"
+)
 # ALTER ROLE ... IN DATABASE is up to that role itself.
 SETTING_ROLES = (
     "SELECT r.rolname::text FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole JOIN pg_database d ON d.oid = s.setdatabase "
@@ -134,6 +139,11 @@ def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]
         said.append(f"{server.user} may not end other sessions. GRANT pg_signal_backend TO {server.user}.")
     for (owner,) in rows(conn, FOREIGN_OWNERS):
         said.append(f"{server.user} is not a member of {owner}, who owns something in database {database}. GRANT {owner} TO {server.user}.")
+    for (owner,) in rows(conn, PUBLIC_OWNER) if server.major >= 15 else []:  # before, see CHANGED_PUBLIC
+        said.append(
+            f"The schema public in database {database} belongs to {owner}, and {server.user} is not a member of that role. "
+            "ALTER SCHEMA public OWNER TO pg_database_owner, as in new databases."
+        )
     for (role,) in rows(conn, SETTING_ROLES):
         said.append(
             f"{server.user} is not a member of {role}, who has settings of its own in database {database}. GRANT {role} TO {server.user}."

@@ -272,6 +272,19 @@ def test_every_missing_right_is_named(cluster: Cluster, roles: Roles, database: 
         cluster.sql(f"DROP ROLE {weak.name}")
 
 
+def test_a_schema_public_that_an_upgrade_left_to_a_superuser_is_named(
+    cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path
+) -> None:
+    shop = Shop(cluster, roles, database, tmp_path / "store", roles.operator).fill()
+    shop.sql(f"ALTER SCHEMA public OWNER TO {ident(cluster.superuser)}; GRANT ALL ON SCHEMA public TO {ident(roles.owner.name)}")
+    (said,) = shop.refused("pg_snapshot", version=shop.version)["blockers"]
+    assert said.startswith(f"The schema public in database {database} belongs to {cluster.superuser}, "), said
+    assert "ALTER SCHEMA public OWNER TO pg_database_owner" in said
+    shop.sql("ALTER SCHEMA public OWNER TO pg_database_owner")
+    shop.snapshot()
+    assert shop.restore("live")["changed"]
+
+
 def test_what_only_a_superuser_restores_is_named(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> None:
     shop = Shop(cluster, roles, database, tmp_path / "store", roles.operator).fill()
     shop.sql("CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
