@@ -10,6 +10,7 @@ import os
 import re
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._rights import as_giver
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, one, rows
 
 try:
@@ -149,9 +150,8 @@ def _sessions(connection: t.Any, report: Report, database: Database, me: dict[st
 def incoming(connection: t.Any, report: Report, name: str, needs: Needs) -> None:
     """What the restored database needs and the server or our role lacks."""
     me = who_am_i(connection)
-    existing = {
-        row[0]: row[1] for row in rows(connection, "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles")
-    }
+    query = as_giver("SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles", connection.server_version)
+    existing = {row[0]: row[1] for row in rows(connection, query)}
     owners = set(needs.owners)
     public = str(needs.public.get("owner") or "")
     if connection.server_version >= 150000 and public and not public.startswith("pg_"):

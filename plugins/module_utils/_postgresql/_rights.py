@@ -90,6 +90,11 @@ CHANGED_PUBLIC = (
 )
 
 
+def as_giver(query: str, version: int) -> str:
+    """A query about membership, of that which lets one give something to the role: to become it, which 16 tells from being a member."""
+    return query.replace("'MEMBER'", "'SET'") if version >= 160000 else query
+
+
 def profile(server: Server) -> str:
     """``superuser`` or ``owner``."""
     return "superuser" if server.is_superuser else "owner"
@@ -131,20 +136,23 @@ def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]
         return []
     said = []
     may_create, may_signal = rows(
-        conn, "SELECT rolcreatedb, pg_has_role('pg_signal_backend', 'MEMBER') FROM pg_roles WHERE rolname = current_user"
+        conn, "SELECT rolcreatedb, pg_has_role('pg_signal_backend', 'USAGE') FROM pg_roles WHERE rolname = current_user"
     )[0]
     if not may_create:
         said.append(f"{server.user} may not create and rename databases. ALTER ROLE {server.user} CREATEDB.")
     if not may_signal:
         said.append(f"{server.user} may not end other sessions. GRANT pg_signal_backend TO {server.user}.")
-    for (owner,) in rows(conn, FOREIGN_OWNERS):
+    foreign = [owner for (owner,) in rows(conn, as_giver(FOREIGN_OWNERS, conn.server_version))]
+    for owner in foreign:
         said.append(f"{server.user} is not a member of {owner}, who owns something in database {database}. GRANT {owner} TO {server.user}.")
-    for (owner,) in rows(conn, PUBLIC_OWNER) if server.major >= 15 else []:  # before, see CHANGED_PUBLIC
+    for (owner,) in rows(conn, as_giver(PUBLIC_OWNER, conn.server_version)) if server.major >= 15 else []:  # before, see CHANGED_PUBLIC
+        if owner in foreign:
+            continue
         said.append(
             f"The schema public in database {database} belongs to {owner}, and {server.user} is not a member of that role. "
             "ALTER SCHEMA public OWNER TO pg_database_owner, as in new databases."
         )
-    for (role,) in rows(conn, SETTING_ROLES):
+    for (role,) in rows(conn, as_giver(SETTING_ROLES, conn.server_version)):
         said.append(
             f"{server.user} is not a member of {role}, who has settings of its own in database {database}. GRANT {role} TO {server.user}."
         )

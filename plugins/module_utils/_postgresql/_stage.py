@@ -17,6 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue, _manifest
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._blockers import Needs
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._names import write_marker
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._rights import as_giver
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import (
     Database,
     Window,
@@ -79,9 +80,8 @@ def unsettable(connection: t.Any, manifest: dict[str, t.Any]) -> list[str]:
     if one(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"):
         return []
     wanted = [role for role in manifest["properties"].get("settings", {}) if role]
-    found = rows(
-        connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER')", (wanted,)
-    )
+    query = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER')"
+    found = rows(connection, as_giver(query, connection.server_version), (wanted,))
     return sorted(row[0] for row in found)
 
 
