@@ -19,12 +19,13 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._probe_attempts import HAS_PSYCOPG2, Probe
 from ansible_collections.payops.rollback.plugins.module_utils._probe_match import CONDITIONS, check_conditions, check_regex, parse_path
 
-_COMMON = ("name", "type", "timeout", "max_ms")
+_COMMON = ("name", "type", "timeout")
 _OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # type: (required, optional)
     "http": (
         ("url",),
         (
+            "max_ms",
             "method",
             "status",
             "headers",
@@ -44,7 +45,18 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tls": (("host",), ("port", "min_days", "server_name", "validate_certs", "ca_cert")),
     "sql": (
         ("database",),
-        ("query", "expect", "login_host", "login_port", "login_unix_socket", "login_user", "login_password", "ssl_mode", "ca_cert"),
+        (
+            "max_ms",
+            "query",
+            "expect",
+            "login_host",
+            "login_port",
+            "login_unix_socket",
+            "login_user",
+            "login_password",
+            "ssl_mode",
+            "ca_cert",
+        ),
     ),
     "prometheus": (
         ("url", "query", "expect"),

@@ -212,6 +212,7 @@ options:
 notes:
   - Needs a superuser, or a role with C(CREATEDB), C(pg_signal_backend) and membership in every role that owns something in the databases.
     What is missing is listed by name before anything is touched.
+  - Before PostgreSQL 15 only a superuser restores a schema C(public) that has another owner or other grants than in a new database.
 seealso:
   - module: payops.rollback.pg_snapshot
   - module: payops.rollback.pg_carry_back

@@ -131,6 +131,11 @@ blockers:
   returned: when something stands in the way
   type: list
   elements: str
+notes:
+  description: What stops nothing and should be known, such as what O(login_user) could not restore.
+  returned: success
+  type: list
+  elements: str
 point:
   description: What the point holds. Empty in check mode before it exists.
   returned: success

@@ -12,6 +12,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import DATABASES, TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, journals, measured, outage_parts
+from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import found_later, in_a_row, notes, obstacles
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, dropped_points, foreseen, gone, recall, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
@@ -138,7 +139,7 @@ def run_report(
         "rows": rows,
         "gone": gone(found),
         "msg": "; ".join(f"{host}: {text}" for host, text in failure.items()),
-        "next": _next(gate, outcome, intent, lost, sick, rows, running),
+        "next": found_later(found) + _next(gate, outcome, intent, lost, sick, rows, running),
     }
     for host, names in running.items():
         for name, why in names.items():
@@ -154,7 +155,7 @@ def run_report(
         report["from"] = report["to"] = None
         report["next"] = []  # the line on health has said it
     if intent == "backup" and outcome == "done" and report["health"] != "yes":
-        report["next"] = [
+        report["next"] += [
             f"This point is not a good release; latest passes it over. Go back to it by name: -e version={gate.get('version')}"
         ]
     if intent == "backup" and outcome == "done":
@@ -177,9 +178,9 @@ def _planned(found: Answers) -> dict[str, t.Any]:
     for host, parts in found.items():
         for name, results in parts.items():
             last: t.Mapping[str, t.Any] = next((results[verb] for verb in reversed(ACTING) if results.get(verb)), {})
-            texts = [f"BLOCKED: {text}" for text in last.get("blockers") or []]
+            texts = [f"BLOCKED: {text}" for text in obstacles(last)]
             texts += [str(text) for text in last.get("plan") or []] or [str(last.get("msg") or "nothing to do")]
-            hosts.setdefault(host, {})[name] = {"did": " ".join(text if text.endswith(".") else f"{text};" for text in texts).rstrip(";")}
+            hosts.setdefault(host, {})[name] = {"did": in_a_row(texts)}
     return {"hosts": hosts, "outage_ms": None}
 
 
@@ -242,10 +243,10 @@ def plan_report(
     for host, parts in found.items():
         for name, results in parts.items():
             prepared = results.get("prepare") or {}
-            plan = [str(text) for text in prepared.get("plan") or []]
+            plan = [str(text) for text in prepared.get("plan") or []] + [f"note: {text}" for text in notes(prepared)]
             if at_version(prepared) and name not in TRAFFIC:
                 plan = [f"is at {gate['version']} already"]
-            hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": prepared.get("blockers") or []}
+            hosts.setdefault(host, {})[name] = {"plan": plan, "blockers": obstacles(prepared)}
             estimates += [prepared["estimate"]] if prepared.get("estimate") else []
             rows.update(foreseen(prepared))
     prepares = [

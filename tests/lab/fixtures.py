@@ -80,6 +80,12 @@ def roles(cluster: Cluster) -> lab_roles.Roles:
     return cluster.create_roles()
 
 
+@pytest.fixture(params=["owner", pytest.param("superuser", marks=pytest.mark.full)])
+def operator(request: pytest.FixtureRequest, roles: lab_roles.Roles) -> lab_roles.Role | None:
+    """Who acts: the role with rights or, as None, the server's superuser, for tests in which both must see the same."""
+    return roles.operator if request.param == "owner" else None
+
+
 @pytest.fixture
 def dbname() -> str:
     """A database name that no other test has used; the database is not created."""

@@ -10,6 +10,7 @@ import os
 import re
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._rights import as_giver
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import Database, one, rows
 
 try:
@@ -30,6 +31,7 @@ class Needs(t.NamedTuple):
     tablespaces: t.Sequence[str] = ()
     event_triggers: t.Sequence[str] = ()
     size: int = 0  # bytes it will take, 0 = unknown
+    public: t.Mapping[str, t.Any] = {}  # owner and grants of the schema of that name
 
 
 class Report:
@@ -148,15 +150,18 @@ def _sessions(connection: t.Any, report: Report, database: Database, me: dict[st
 def incoming(connection: t.Any, report: Report, name: str, needs: Needs) -> None:
     """What the restored database needs and the server or our role lacks."""
     me = who_am_i(connection)
-    existing = {
-        row[0]: row[1] for row in rows(connection, "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles")
-    }
-    for role in sorted(set(needs.roles) | set(needs.owners)):
+    query = as_giver("SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles", connection.server_version)
+    existing = {row[0]: row[1] for row in rows(connection, query)}
+    owners = set(needs.owners)
+    public = str(needs.public.get("owner") or "")
+    if connection.server_version >= 150000 and public and not public.startswith("pg_"):
+        owners.add(public)  # before, that of a new database is the first superuser's and nobody gives it away; see _public
+    for role in sorted(set(needs.roles) | owners):
         if role not in existing and role not in ("", "PUBLIC"):
             what = f"The point of {name} needs the role {role!r}, which this server lacks."
             report.block("role", name, what, f'As superuser: CREATE ROLE "{role}" with the rights it had.')
     if not me["superuser"]:
-        for role in sorted(set(needs.owners)):
+        for role in sorted(owners):
             if existing.get(role) is False:
                 what = f"Role {me['name']} is not a member of {role!r}, which owns objects in the point of {name}."
                 report.block("membership", name, what, f'As superuser: GRANT "{role}" TO "{me["name"]}".')
@@ -167,6 +172,17 @@ def incoming(connection: t.Any, report: Report, name: str, needs: Needs) -> None
     if needs.event_triggers and not me["superuser"]:
         what = f"The point of {name} has the event triggers {', '.join(needs.event_triggers)}, which only a superuser may create."
         report.block("event_trigger", name, what, "Log in as superuser.")
+    if connection.server_version < 150000 and not me["superuser"]:
+        _public(connection, report, name, needs)
+
+
+def _public(connection: t.Any, report: Report, name: str, needs: Needs) -> None:
+    """Before 15 the schema public of a new database is the first superuser's, and only he may give it away or grant rights on it."""
+    first = one(connection, "SELECT rolname::text FROM pg_catalog.pg_roles WHERE oid = 10")
+    everything = ["CREATE", "USAGE"]
+    if needs.public and (needs.public.get("owner"), needs.public.get("grants")) != (first, {"": everything, first: everything}):
+        what = f"The schema public in the point of {name} has an owner or grants of its own, which before PostgreSQL 15 only a superuser may restore."
+        report.block("public", name, what, "Log in as superuser.")
 
 
 def _extensions(connection: t.Any, report: Report, name: str, needs: Needs, me: dict[str, t.Any]) -> None:

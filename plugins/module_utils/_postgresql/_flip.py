@@ -17,6 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
     _estimate,
     _names,
     _pooler,
+    _rights,
     _sequences,
     _stage,
     _state,
@@ -220,6 +221,8 @@ def back(work: Restore) -> dict[str, t.Any]:
         _blockers.server_level(work.conn, work.report, creating=False)
         for name in outs:
             _blockers.outgoing(work.conn, work.report, found[name], work.options.accept_replication, flipping=True)
+        if not work.report.blockers:
+            work.require_readable(found, outs, _rights.SEQUENCES)
         _pooler.preflight(work, list(outs))
     work.stop_if_blocked()
     work.result["plan"] += [f"{name}: give the name back to {kept.name}." for name, kept in outs.items()]

@@ -19,6 +19,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_file
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._rights import as_giver
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import rows
 
 if t.TYPE_CHECKING:
@@ -269,7 +270,8 @@ def find(folder: str, version: str) -> str:
 def obstacles(connection: t.Any, report: Report, name: str, owner: str, looked: Looked, roles: t.Mapping[str, str]) -> None:
     """Roles that the dump names and the server lacks, and those under which it must not run."""
     existing = dict(rows(connection, "SELECT rolname, rolsuper FROM pg_catalog.pg_roles"))
-    mine = {row[0] for row in rows(connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE pg_has_role(oid, 'MEMBER')")}
+    query = as_giver("SELECT rolname FROM pg_catalog.pg_roles WHERE pg_has_role(oid, 'MEMBER')", connection.server_version)
+    mine = {row[0] for row in rows(connection, query)}
     wanted = {roles.get(role, role) for role in looked.owners}
     for role in sorted(wanted | {roles.get(role, role) for role in looked.grantees}):
         if role not in existing:

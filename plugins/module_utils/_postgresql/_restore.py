@@ -28,6 +28,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
     _plan,
     _pooler,
     _programs,
+    _rights,
     _stage,
     _state,
 )
@@ -146,6 +147,14 @@ class Restore:
         """Where the archive of one database lies."""
         return f"{self.paths.component(str(self.options.version), COMPONENT)}/{self.manifests[name]['folder']}"
 
+    def require_readable(self, found: t.Mapping[str, Database], names: t.Iterable[str], kinds: str) -> None:
+        """Rows of what is live are counted and its sequences passed: what a migration by hand has shut away from us is named."""
+        for name in names:
+            if name in found and not self.server.is_superuser:
+                with _stage.session_on(self.conn, self.server, name) as inside:
+                    for what, do in _rights.unreadable_relations(inside, self.server, name, kinds):
+                        self.report.block("unreadable", name, what, f"As superuser: {do}")
+
     def stop_if_blocked(self) -> None:
         self.result["blockers"] = self.report.blockers
         self.result["notes"] = self.report.notes
@@ -262,6 +271,8 @@ class Restore:
         for name in self.names:
             if name in found:
                 _blockers.owner(self.conn, self.report, found[name], me)
+        if not self.report.blockers:
+            self.require_readable(found, self.names, _rights.TABLES + _rights.SEQUENCES)
         if self.report.blockers:
             _blockers.server_level(self.conn, self.report, creating=True)
             for name in self.names:

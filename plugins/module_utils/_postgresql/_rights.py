@@ -16,13 +16,14 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._connection import Server, rows, value
 
+TABLES, SEQUENCES = "rp", "S"  # kinds of relations
 UNREADABLE_TABLES = r"""
 SELECT n.nspname::text, c.relname::text,
   CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'GRANT USAGE ON SCHEMA ' || quote_ident(n.nspname)
-       WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN 'GRANT SELECT ON ' || c.oid::regclass::text
+       WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN 'GRANT SELECT ON ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname)
        ELSE 'row security' END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE c.relkind = ANY (%s) AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND NOT EXISTS (SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid WHERE e.classid = 'pg_class'::regclass
     AND e.objid = c.oid AND e.deptype = 'e' AND NOT c.oid = ANY (coalesce(x.extconfig, '{}')))
   AND (NOT has_schema_privilege(n.oid, 'USAGE') OR NOT has_table_privilege(c.oid, 'SELECT')
@@ -59,6 +60,11 @@ FOREIGN_OWNERS = (
     f"SELECT DISTINCT pg_get_userbyid(o.owner)::text FROM ({OWNERS} UNION SELECT datdba FROM pg_database WHERE datname = current_database()) "
     "AS o(owner) JOIN pg_roles r ON r.oid = o.owner WHERE NOT pg_has_role(o.owner, 'MEMBER') AND r.rolname <> 'pg_database_owner' ORDER BY 1"
 )
+# An upgrade from before 15 leaves it to whom it belonged, which is the first superuser as a rule.
+PUBLIC_OWNER = (
+    "SELECT r.rolname::text FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner "
+    "WHERE n.nspname = 'public' AND r.rolname <> 'pg_database_owner' AND NOT pg_has_role(r.oid, 'MEMBER')"
+)
 # ALTER ROLE ... IN DATABASE is up to that role itself.
 SETTING_ROLES = (
     "SELECT r.rolname::text FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole JOIN pg_database d ON d.oid = s.setdatabase "
@@ -77,6 +83,16 @@ ONLY_SUPERUSER = {
     "AND e.objid = p.oid AND e.deptype IN ('e', 'i')) ORDER BY 1",
     "subscription": "SELECT subname::text FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
 }
+# Since 15 it belongs to whoever owns the database. A restore begins with that of template0, which stays the first superuser's (OID 10).
+CHANGED_PUBLIC = (
+    "SELECT n.nspname::text || ' with an owner or grants of its own' FROM pg_namespace n LEFT JOIN pg_init_privs i ON i.objoid = n.oid "
+    "AND i.classoid = 'pg_namespace'::regclass WHERE n.nspname = 'public' AND (n.nspowner <> 10 OR n.nspacl IS DISTINCT FROM i.initprivs)"
+)
+
+
+def as_giver(query: str, version: int) -> str:
+    """A query about membership, of that which lets one give something to the role: to become it, which 16 tells from being a member."""
+    return query.replace("'MEMBER'", "'SET'") if version >= 160000 else query
 
 
 def profile(server: Server) -> str:
@@ -84,23 +100,34 @@ def profile(server: Server) -> str:
     return "superuser" if server.is_superuser else "owner"
 
 
-def missing_for_dump(conn: t.Any, server: Server, database: str) -> list[str]:
-    """What this login cannot read of the session's database; pg_dump would fail on it after writing half a file."""
+def unreadable(conn: t.Any, server: Server, database: str) -> list[tuple[str, str]]:
+    """What this login cannot read of the session's database, each with the statement that lets it."""
     if server.is_superuser:
         return []
-    said = []
-    for schema, table, grant in rows(conn, UNREADABLE_TABLES):
-        name = f"{qualified(schema, table)} in database {database}"
-        if grant == "row security":
-            said.append(
-                f"{name}: row-level security hides rows from {server.user}. ALTER ROLE {server.user} BYPASSRLS, or log in as its owner."
-            )
-        else:
-            said.append(f"{name} cannot be read. {grant} TO {server.user}.")
+    said = unreadable_relations(conn, server, database, TABLES + SEQUENCES)
     hidden = int(value(conn, UNREADABLE_LARGE_OBJECTS))
     if hidden:
-        said.append(f"{hidden} large object(s) in database {database} cannot be read. GRANT SELECT ON LARGE OBJECT ... TO {server.user}.")
+        what = f"{hidden} large object(s) in database {database} cannot be read."
+        said.append((what, f"GRANT SELECT ON LARGE OBJECT ... TO {server.user}."))
     return said
+
+
+def unreadable_relations(conn: t.Any, server: Server, database: str, kinds: str) -> list[tuple[str, str]]:
+    """The same of relations of these kinds."""
+    said = []
+    for schema, table, grant in rows(conn, UNREADABLE_TABLES, [list(kinds)]) if not server.is_superuser else []:
+        name = f"{qualified(schema, table)} in database {database}"
+        if grant == "row security":
+            what = f"{name}: row-level security hides rows from {server.user}."
+            said.append((what, f"ALTER ROLE {server.user} BYPASSRLS, or log in as its owner."))
+        else:
+            said.append((f"{name} cannot be read.", f"{grant} TO {server.user}."))
+    return said
+
+
+def missing_for_dump(conn: t.Any, server: Server, database: str) -> list[str]:
+    """What this login cannot read of the session's database; pg_dump would fail on it after writing half a file."""
+    return [f"{what} {do}" for what, do in unreadable(conn, server, database)]
 
 
 def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]:
@@ -109,15 +136,23 @@ def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]
         return []
     said = []
     may_create, may_signal = rows(
-        conn, "SELECT rolcreatedb, pg_has_role('pg_signal_backend', 'MEMBER') FROM pg_roles WHERE rolname = current_user"
+        conn, "SELECT rolcreatedb, pg_has_role('pg_signal_backend', 'USAGE') FROM pg_roles WHERE rolname = current_user"
     )[0]
     if not may_create:
         said.append(f"{server.user} may not create and rename databases. ALTER ROLE {server.user} CREATEDB.")
     if not may_signal:
         said.append(f"{server.user} may not end other sessions. GRANT pg_signal_backend TO {server.user}.")
-    for (owner,) in rows(conn, FOREIGN_OWNERS):
+    foreign = [owner for (owner,) in rows(conn, as_giver(FOREIGN_OWNERS, conn.server_version))]
+    for owner in foreign:
         said.append(f"{server.user} is not a member of {owner}, who owns something in database {database}. GRANT {owner} TO {server.user}.")
-    for (role,) in rows(conn, SETTING_ROLES):
+    for (owner,) in rows(conn, as_giver(PUBLIC_OWNER, conn.server_version)) if server.major >= 15 else []:  # before, see CHANGED_PUBLIC
+        if owner in foreign:
+            continue
+        said.append(
+            f"The schema public in database {database} belongs to {owner}, and {server.user} is not a member of that role. "
+            "ALTER SCHEMA public OWNER TO pg_database_owner, as in new databases."
+        )
+    for (role,) in rows(conn, as_giver(SETTING_ROLES, conn.server_version)):
         said.append(
             f"{server.user} is not a member of {role}, who has settings of its own in database {database}. GRANT {role} TO {server.user}."
         )
@@ -126,7 +161,8 @@ def missing_for_restore(conn: t.Any, server: Server, database: str) -> list[str]
 
 def only_superuser(conn: t.Any) -> list[str]:
     """Objects that only a superuser can restore, as ``kind name``: for an owner they must be skipped or made by hand."""
-    return [f"{kind} {row[0]}" for kind, sql in ONLY_SUPERUSER.items() for row in rows(conn, sql)]
+    wanted = {**ONLY_SUPERUSER, **({"schema": CHANGED_PUBLIC} if conn.server_version < 150000 else {})}
+    return [f"{kind} {row[0]}" for kind, sql in wanted.items() for row in rows(conn, sql)]
 
 
 def roles(conn: t.Any) -> dict[str, dict[str, t.Any]]:

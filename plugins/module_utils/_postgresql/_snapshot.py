@@ -105,6 +105,14 @@ def summary(manifest: dict[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
+def _notes(needs_superuser: t.Mapping[str, t.Sequence[str]]) -> list[str]:
+    """What the login of today could not bring back, said while another one can still be found."""
+    return [
+        f"{name}: only a superuser can restore {', '.join(objects)}. Log in as one when you go back to this point."
+        for name, objects in needs_superuser.items()
+    ]
+
+
 class _GiveWay(threading.Thread):
     """Ends our sessions when somebody's statement has waited for their locks for ``seconds``: a waiting ALTER TABLE would
     otherwise queue the whole application behind it for as long as the dump takes."""
@@ -168,6 +176,7 @@ def reach(
             "actions": [],
             "steps": run.steps,
             "point": found,
+            "notes": _notes(found["needs_superuser"]),
             "diff": {"before": {"point": found}, "after": {"point": found}},
         }
     if check_mode:
@@ -181,6 +190,7 @@ def reach(
             "actions": [action],
             "steps": run.steps,
             "point": {},
+            "notes": _notes(plan["needs_superuser"]),
             "diff": {"before": {"point": None}, "after": {"point": {"version": wish.version, "databases": wish.databases}}},
         }
     found = summary(take(server, cli, run, paths, wish, bin_dir))
@@ -192,6 +202,7 @@ def reach(
         "actions": [f"dumped {names} into point {wish.version}"],
         "steps": run.steps,
         "point": found,
+        "notes": _notes(found["needs_superuser"]),
         "diff": {"before": {"point": None}, "after": {"point": found}},
     }
 

@@ -17,6 +17,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._errors import Rol
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _catalogue, _manifest
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._blockers import Needs
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._names import write_marker
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._rights import as_giver
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import (
     Database,
     Window,
@@ -56,7 +57,7 @@ def needs_of(manifest: dict[str, t.Any]) -> Needs:
             grants = entry.get("grants")
             if isinstance(grants, dict):
                 roles.update(grants)
-            if entry.get("owner") and section != "large object":
+            if entry.get("owner") and section != "large object" and (section, name) != ("schema", "public"):
                 owners.add(entry["owner"])
             if entry.get("tablespace"):
                 spaces.add(entry["tablespace"])
@@ -70,6 +71,7 @@ def needs_of(manifest: dict[str, t.Any]) -> Needs:
         tablespaces=sorted(spaces),
         event_triggers=sorted(catalogue.get("event trigger", {})),
         size=int(properties.get("size") or 0),
+        public=catalogue.get("schema", {}).get("public", {}),
     )
 
 
@@ -78,9 +80,8 @@ def unsettable(connection: t.Any, manifest: dict[str, t.Any]) -> list[str]:
     if one(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"):
         return []
     wanted = [role for role in manifest["properties"].get("settings", {}) if role]
-    found = rows(
-        connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER')", (wanted,)
-    )
+    query = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER')"
+    found = rows(connection, as_giver(query, connection.server_version), (wanted,))
     return sorted(row[0] for row in found)
 
 

@@ -36,6 +36,11 @@ def super_shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.
     return Shop(cluster, roles, database, tmp_path / "store", None).fill()
 
 
+@pytest.fixture(params=["superuser", pytest.param("owner", marks=pytest.mark.full)])
+def killed_shop(request: pytest.FixtureRequest, cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
+    return Shop(cluster, roles, database, tmp_path / "store", roles.operator if request.param == "owner" else None).fill()
+
+
 def as_it_is(shop: Shop, name: str | None = None) -> list[tuple[t.Any, ...]]:
     return shop.cluster.sql(
         "SELECT d.oid, datallowconn, datconnlimit, datacl::text, (SELECT array_agg(s.setrole || s.setconfig::text ORDER BY s.setrole) "
@@ -126,24 +131,25 @@ def test_readers_that_came_after_closing_are_left_alone(super_shop: Shop) -> Non
 @pytest.mark.parametrize("access", ["nobody", "read_only"])
 @pytest.mark.parametrize("phase", ["before", "during", "after"])
 @pytest.mark.parametrize("step", _access.STEPS)
-def test_killed_at_each_step(super_shop: Shop, step: str, phase: str, access: str) -> None:
-    before = as_it_is(super_shop)
+def test_killed_at_each_step(killed_shop: Shop, step: str, phase: str, access: str) -> None:
+    before = as_it_is(killed_shop)
     wanted = access
     if step == "forget":
-        super_shop.ok("pg_access", access=access)
+        killed_shop.ok("pg_access", access=access)
         wanted = "read_write"
-    with contextlib.closing(super_shop.cluster.connect(super_shop.name)) if step != "forget" else contextlib.nullcontext():
-        killed = super_shop.run("pg_access", f"postgresql_access/{step}/{phase}=kill", access=wanted)
+    app = killed_shop.roles.app.login()
+    with contextlib.closing(killed_shop.cluster.connect(killed_shop.name, **app)) if step != "forget" else contextlib.nullcontext():
+        killed = killed_shop.run("pg_access", f"postgresql_access/{step}/{phase}=kill", access=wanted)
         assert killed == {"killed": True}
-        super_shop.ok("pg_access", access=wanted)
-        assert not super_shop.ok("pg_access", access=wanted)["changed"]
-        left = super_shop.cluster.sql(
-            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'", (super_shop.name,)
+        killed_shop.ok("pg_access", access=wanted)
+        assert not killed_shop.ok("pg_access", access=wanted)["changed"]
+        left = killed_shop.cluster.sql(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'", (killed_shop.name,)
         )
         assert left == []
-    super_shop.ok("pg_access", access="read_write")
-    assert as_it_is(super_shop) == before
-    assert remembered(super_shop) == {}
+    killed_shop.ok("pg_access", access="read_write")
+    assert as_it_is(killed_shop) == before
+    assert remembered(killed_shop) == {}
 
 
 def test_what_is_remembered_is_of_one_database_and_not_of_its_name(super_shop: Shop) -> None:

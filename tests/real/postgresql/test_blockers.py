@@ -110,6 +110,47 @@ def test_rights_that_the_operator_lacks(shop: Shop) -> None:
     assert owner
 
 
+def test_a_membership_that_does_not_let_the_operator_become_the_role(shop: Shop) -> None:
+    if shop.cluster.major < 16:
+        pytest.skip(f"not in this version: PostgreSQL {shop.cluster.major} knows no membership without it")
+    operator, roles = ident(shop.roles.operator.name), (shop.roles.owner, shop.roles.migrator, shop.roles.readonly)
+    grant = f"GRANT {', '.join(ident(role.name) for role in roles)} TO {operator} WITH SET"
+    with sql_undone(shop, f"{grant} FALSE", f"{grant} TRUE"):
+        assert set(codes(shop)) == {"membership", "role_setting"}
+        said = shop.refused("pg_snapshot", version="other")["blockers"]
+        assert len(said) == 2 and f"GRANT {shop.roles.owner.name} TO {shop.roles.operator.name}." in said[0], said
+    with sql_undone(
+        shop, f"GRANT pg_signal_backend TO {operator} WITH INHERIT FALSE", f"GRANT pg_signal_backend TO {operator} WITH INHERIT TRUE"
+    ):
+        (said,) = shop.refused("pg_snapshot", version="other")["blockers"]
+        assert "may not end other sessions" in said
+
+
+def test_what_the_operator_may_not_read(shop: Shop) -> None:
+    """As a migration by hand leaves it: the rows of such a table could not be counted, nor its sequence be set past."""
+    shop.sql("CREATE TABLE by_hand (id bigserial, n int); CREATE TABLE also (n int); INSERT INTO by_hand (n) VALUES (1)")
+    for state in ("staged", "live"):
+        result = shop.refused("pg_restore", state=state, version=shop.version)
+        assert [each["code"] for each in result["blockers"]] == ["unreadable"] * 3, result
+        assert f"GRANT SELECT ON public.by_hand_id_seq TO {shop.roles.operator.name}" in result["msg"], result["msg"]
+    assert codes(shop) == ["unreadable"] * 3
+    for grant in [each["do"] for each in result["blockers"]]:
+        shop.sql(grant.removeprefix("As superuser: ").rstrip("."))
+    assert shop.restore("live")["databases"][shop.name]["rows_since"] == {"public.by_hand": 1}
+
+
+def test_a_sequence_that_the_operator_may_not_read_stops_the_undo(shop: Shop) -> None:
+    old = shop.oid()
+    shop.restore("live")
+    shop.sql("CREATE TABLE by_hand (id bigserial)")
+    for check in (True, False):
+        (blocker,) = shop.run("pg_restore", state="previous", check=check)["blockers"]
+        assert blocker["code"] == "unreadable" and "by_hand_id_seq" in blocker["what"]
+    shop.sql(blocker["do"].removeprefix("As superuser: ").rstrip("."))
+    shop.restore("previous")
+    assert shop.oid() == old
+
+
 def test_an_operator_who_owns_nothing(shop: Shop) -> None:
     stranger = Role("shop_stranger", "secret")
     if not shop.cluster.sql("SELECT FROM pg_roles WHERE rolname = 'shop_stranger'"):

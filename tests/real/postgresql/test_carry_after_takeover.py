@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._lock import close_run, open_run
 from ansible_collections.payops.rollback.plugins.module_utils._run import Paths
 from tests.lab.postgres import Cluster
-from tests.lab.roles import Roles
+from tests.lab.roles import Role, Roles
 
 from .restore_helpers import Shop
 
@@ -21,8 +21,8 @@ LEDGERS: list[dict[str, t.Any]] = [{"table": "payments"}, {"table": "idempotency
 
 
 @pytest.fixture
-def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
-    shop = Shop(cluster, roles, database, tmp_path, roles.operator).fill()
+def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path, operator: Role | None) -> Shop:
+    shop = Shop(cluster, roles, database, tmp_path, operator).fill()
     shop.snapshot()
     return shop
 

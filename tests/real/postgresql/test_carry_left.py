@@ -11,7 +11,7 @@ import typing as t
 import pytest
 
 from tests.lab.postgres import Cluster
-from tests.lab.roles import Roles
+from tests.lab.roles import Role, Roles
 
 from .restore_helpers import Shop
 
@@ -20,8 +20,8 @@ BOOK: list[dict[str, t.Any]] = [{"table": "book"}]
 
 
 @pytest.fixture
-def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
-    return Shop(cluster, roles, database, tmp_path, roles.operator).fill()
+def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path, operator: Role | None) -> Shop:
+    return Shop(cluster, roles, database, tmp_path, operator).fill()
 
 
 def make(shop: Shop, text: str) -> None:

@@ -13,14 +13,16 @@ import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._programs import CODECS, SUFFIXES
 from tests.lab.postgres import Cluster
-from tests.lab.roles import Roles
+from tests.lab.roles import Role, Roles
 
 from .restore_helpers import Shop
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_there_and_back_and_cut_off(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path, codec: str) -> None:
-    shop = Shop(cluster, roles, database, tmp_path, roles.operator).fill()
+def test_there_and_back_and_cut_off(
+    cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path, operator: Role | None, codec: str
+) -> None:
+    shop = Shop(cluster, roles, database, tmp_path, operator).fill()
     made = shop.run("pg_snapshot", version=shop.version, compress=codec)
     if "cannot compress" in made.get("msg", ""):
         pytest.skip(f"not in this version: {made['msg']}")

@@ -18,15 +18,15 @@ from ansible_collections.payops.rollback.plugins.module_utils._postgresql import
 from tests.lab import ports
 from tests.lab.modules import result_of
 from tests.lab.postgres import Cluster, ident
-from tests.lab.roles import Roles, create_database
+from tests.lab.roles import Role, Roles, create_database
 
 from .restore_helpers import Shop
 from .test_blockers import codes, forge, sql_undone
 
 
 @pytest.fixture
-def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
-    shop = Shop(cluster, roles, database, tmp_path, roles.operator).fill()
+def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path, operator: Role | None) -> Shop:
+    shop = Shop(cluster, roles, database, tmp_path, operator).fill()
     shop.snapshot()
     return shop
 

@@ -88,6 +88,24 @@ def test_live(shop: Shop, step: str) -> None:
         paid &= shop.payments(shop.name)
 
 
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=[] if step in ("seal", "swap") else [pytest.mark.full]) for step in _restore.STEPS["live"]]
+)
+def test_live_and_then_undo(shop: Shop, step: str) -> None:
+    """Nobody goes on; whoever is woken by it takes back whatever there is."""
+    for phase in phases(step, _restore.STEPS["live"]):
+        old, paid = shop.oid(), shop.payments(shop.name) | {shop.pay()}
+        assert killed(shop, "pg_restore", step, phase, state="live", version=shop.version)
+        shop.invariant(paid)
+        paid.add(shop.pay())
+        shop.restore("previous")
+        assert shop.oid() == old
+        shop.invariant(paid)
+        assert not shop.restore("previous")["changed"]
+        shop.restore("complete")
+        assert list(shop.family()) == [shop.name], f"{step}/{phase}"
+
+
 @pytest.mark.parametrize("step", _restore.STEPS["staged"])
 def test_staged_and_then_given_up(shop: Shop, step: str) -> None:
     old = shop.oid()

@@ -39,9 +39,10 @@ ALTER TABLE payments ADD CHECK (public.slow(note));
 """
 
 
-@pytest.fixture
-def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
-    shop = Shop(cluster, roles, database, tmp_path, roles.operator if cluster.major < 18 else None).fill()
+@pytest.fixture(params=["superuser", "owner"] if FULL else ["usual profile"])
+def shop(request: pytest.FixtureRequest, cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
+    owner = request.param == "owner" or (not FULL and cluster.major < 18)
+    shop = Shop(cluster, roles, database, tmp_path, roles.operator if owner else None).fill()
     shop.sql(SLOW, roles.owner)
     return shop
 

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from tests.lab.postgres import Cluster
-from tests.lab.roles import Roles
+from tests.lab.roles import Role, Roles
 
 from .restore_helpers import Shop
 
@@ -30,8 +30,8 @@ WRONG = {
 
 
 @pytest.fixture
-def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
-    shop = Shop(cluster, roles, database, tmp_path, roles.operator).fill()
+def shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path, operator: Role | None) -> Shop:
+    shop = Shop(cluster, roles, database, tmp_path, operator).fill()
     shop.sql("CREATE VIEW seen AS SELECT id FROM payments", roles.owner)
     shop.sql(
         "CREATE TABLE book (id int PRIMARY KEY, page int); CREATE UNIQUE INDEX ON book (page) WHERE page > 5; CREATE TABLE book_1 () INHERITS (book)",

@@ -38,6 +38,11 @@ def super_shop(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.
     return Shop(cluster, roles, database, tmp_path / "store", None).fill()
 
 
+@pytest.fixture(params=["superuser", pytest.param("owner", marks=pytest.mark.full)])
+def killed_shop(request: pytest.FixtureRequest, cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> Shop:
+    return Shop(cluster, roles, database, tmp_path / "store", roles.operator if request.param == "owner" else None).fill()
+
+
 def facts_of(shop: Shop, version: str | None = None) -> dict[str, t.Any]:
     manifest = verify_component(Paths(str(shop.store), "shop"), version or shop.version, "postgresql")
     return t.cast("dict[str, t.Any]", manifest["facts"])
@@ -191,22 +196,22 @@ PHASES = ("before", "during", "after")
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("step", _snapshot.STEPS)
-def test_killed_at_each_step(super_shop: Shop, step: str, phase: str) -> None:
-    super_shop.snapshot("v0")
-    killed = super_shop.run("pg_snapshot", f"postgresql/{step}/{phase}=kill", version=super_shop.version)
+def test_killed_at_each_step(killed_shop: Shop, step: str, phase: str) -> None:
+    killed_shop.snapshot("v0")
+    killed = killed_shop.run("pg_snapshot", f"postgresql/{step}/{phase}=kill", version=killed_shop.version)
     assert killed == {"killed": True}
-    final = super_shop.store / "shop" / super_shop.version / "postgresql"
+    final = killed_shop.store / "shop" / killed_shop.version / "postgresql"
     sealed = step == "seal" and phase != "before"
     assert final.exists() == sealed
-    again = super_shop.ok("pg_snapshot", version=super_shop.version)
+    again = killed_shop.ok("pg_snapshot", version=killed_shop.version)
     assert again["changed"] == (not sealed)
-    assert not [name for name in left_over(super_shop) if "partial" in name]
-    facts_of(super_shop)
-    facts_of(super_shop, "v0")
+    assert not [name for name in left_over(killed_shop) if "partial" in name]
+    facts_of(killed_shop)
+    facts_of(killed_shop, "v0")
     deadline = time.monotonic() + 5
     sessions: list[t.Any] = [None]
     while sessions and time.monotonic() < deadline:
-        sessions = super_shop.cluster.sql("SELECT pid, query FROM pg_stat_activity WHERE application_name LIKE 'payops.rollback/%'")
+        sessions = killed_shop.cluster.sql("SELECT pid, query FROM pg_stat_activity WHERE application_name LIKE 'payops.rollback/%'")
         time.sleep(0.05)
     assert sessions == []
 
@@ -267,12 +272,28 @@ def test_every_missing_right_is_named(cluster: Cluster, roles: Roles, database: 
         cluster.sql(f"DROP ROLE {weak.name}")
 
 
+def test_a_schema_public_that_an_upgrade_left_to_a_superuser_is_named(
+    cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path
+) -> None:
+    shop = Shop(cluster, roles, database, tmp_path / "store", roles.operator).fill()
+    shop.sql(f"ALTER SCHEMA public OWNER TO {ident(cluster.superuser)}; GRANT ALL ON SCHEMA public TO {ident(roles.owner.name)}")
+    (said,) = shop.refused("pg_snapshot", version=shop.version)["blockers"]
+    assert said.startswith(f"The schema public in database {database} belongs to {cluster.superuser}, "), said
+    assert "ALTER SCHEMA public OWNER TO pg_database_owner" in said
+    shop.sql("ALTER SCHEMA public OWNER TO pg_database_owner")
+    shop.snapshot()
+    assert shop.restore("live")["changed"]
+
+
 def test_what_only_a_superuser_restores_is_named(cluster: Cluster, roles: Roles, database: str, tmp_path: pathlib.Path) -> None:
     shop = Shop(cluster, roles, database, tmp_path / "store", roles.operator).fill()
     shop.sql("CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
     shop.sql("CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.e()")
     shop.sql(f"ALTER FUNCTION public.e() OWNER TO {ident(roles.owner.name)}")
-    made = shop.ok("pg_snapshot", version=shop.version)
+    for check in (True, False, False):
+        made = shop.run("pg_snapshot", version=shop.version, check=check)
+        only = f"{database}: only a superuser can restore event trigger watch."
+        assert [note.partition(" Log in")[0] for note in made["notes"]] == [only], made
     assert made["point"]["needs_superuser"] == {database: ["event trigger watch"]}
 
 

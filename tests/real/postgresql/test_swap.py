@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _swap
 from tests.lab.postgres import Cluster, ident
-from tests.lab.roles import Roles, create_database
+from tests.lab.roles import Role, Roles, create_database
 
 from .restore_helpers import Shop
 
@@ -101,10 +101,10 @@ def test_nothing_is_lost_while_clients_write(shop: Shop, others: int) -> None:
 @pytest.mark.parametrize(
     "name", ['Shop "A"; --', "-starts with a dash", "m\u00fcnze \u20ac", "100%s", "x" * 63, "\u00e9" * 31 + "z"], ids=range(6)
 )
-def test_strange_names(cluster: Cluster, roles: Roles, tmp_path: pathlib.Path, name: str) -> None:
+def test_strange_names(cluster: Cluster, roles: Roles, tmp_path: pathlib.Path, operator: Role | None, name: str) -> None:
     create_database(cluster, name, roles)
     try:
-        shop = Shop(cluster, roles, name, tmp_path, roles.operator)
+        shop = Shop(cluster, roles, name, tmp_path, operator)
         shop.cluster.sql(f"GRANT {ident(roles.readonly.name)} TO {ident(roles.operator.name)}")
         shop.sql("CREATE TABLE payments (id bigserial PRIMARY KEY)", roles.owner)
         shop.sql("INSERT INTO payments DEFAULT VALUES", roles.app)

@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers
 from ansible_collections.payops.rollback.plugins.plugin_utils import _outage, _report, _rows, _tables
 
 GATE: dict[str, t.Any] = {
@@ -419,6 +420,33 @@ def test_a_check_of_an_undo_says_what_it_would_do_and_what_is_in_the_way() -> No
         own["transaction_answers"] = True
     hostvars["db1"]["transaction_lost"] = {"postgresql": "the server does not answer"}
     assert report(hostvars, "planned", "undo")["next"] == ["Nothing was changed."]  # and no promise that it would work
+
+
+def test_what_databases_find_in_the_way_is_told_in_sentences() -> None:
+    found = _blockers.Report()
+    found.block("slot", "kejayangu", "kejayangu has the slot 's1'.", "Drop it.")
+    hostvars = system(db={"prepare": {"plan": [], "blockers": found.blockers}, "undo": {"msg": "x", "blockers": found.blockers}})
+    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
+    assert plan["hosts"]["db1"]["postgresql"]["blockers"] == ["kejayangu has the slot 's1'. Drop it."]
+    told = report(hostvars, "planned", "undo")["hosts"]["db1"]["postgresql"]["did"]
+    assert told == "BLOCKED: kejayangu has the slot 's1'. Drop it. x"
+    hostvars = system(db={"complete": {"plan": ["BLOCKED: kejayangu has the slot 's1'. Drop it."], "blockers": found.blockers}})
+    told = report(hostvars, "planned", "complete")["hosts"]["db1"]["postgresql"]["did"]
+    assert told == "BLOCKED: kejayangu has the slot 's1'. Drop it."
+
+
+def test_what_components_note_is_told_once() -> None:
+    early, late = "Whether shop_jobs will get into shop was not tried.", "shop: no sequence goes on from public.old_seq."
+    hostvars = system(db={"prepare": {"plan": ["restore"], "notes": [early]}, "flip": {"msg": "x", "notes": [early, late]}})
+    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
+    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["restore", f"note: {early}"]
+    said = report(hostvars, "done", "full")["next"]
+    assert said[0] == f"db1 postgresql: {late}" and not any(early in text for text in said)
+    said = report(system(db={"backup": {"msg": "x", "notes": [early]}}), "done", "backup")["next"]
+    assert said[0] == f"db1 postgresql: {early}"
+    hostvars["db1"]["rollback_postgresql_prepare"]["databases"] = {"shop": {"at_version": True}}
+    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
+    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["is at v1 already"]
 
 
 def test_what_an_emergency_stopped_before_is_not_what_became_of_it() -> None:
