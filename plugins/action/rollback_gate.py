@@ -71,6 +71,7 @@ class ActionModule(ActionBase):
     def _decide(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         hostvars = task_vars["hostvars"]
         given = load_extra_vars(self._loader)
+        _gate.check_loose_words(given)
         _gate.check_extra_variables(given, self._known_variables(args, task_vars))
         if args["intent"] != "emergency":  # that one stops, whatever else was typed
             _words.check_values({word: self._templar.template(given[word]) for word in args["words"] if word in given})

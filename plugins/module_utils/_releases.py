@@ -56,7 +56,7 @@ def mark(registry: Registry, release: str, status: str, entry: dict[str, t.Any],
         version = entry.get("version") or old.get("version") or "<point>"
         return dict(registry), (
             f"Release {release} stays bad: {old.get('who')} marked it on {old.get('when')} ({old.get('why')}). "
-            f"If that was wrong: rollback_points.yml -e good={version} -e reason=<why>"
+            f"If that was wrong: rollback_points.yml -e good={version} -e \"reason='<why>'\""
         )
     new = {"status": status, **{key: entry.get(key) for key in ("who", "when", "why", "version")}}
     history = [] if old is None else [*old.get("history", []), {key: value for key, value in old.items() if key != "history"}]

@@ -19,6 +19,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import check_n
 
 # Set by ansible-playbook, AWX and Tower themselves; nobody types them by mistake.
 FOREIGN_PREFIXES = ("ansible_", "awx_", "tower_")
+# Where Ansible puts the words of -e that are not name=value.
+LOOSE_WORDS = "_raw_params"
 # What an inventory says of a whole system.
 SYSTEM_VARIABLES = frozenset(
     (
@@ -75,6 +77,18 @@ def check_number(number: str, version: str, points: t.Container[str]) -> None:
         raise RollbackError(
             f"version is the number {number}, which may mean the point {number} or {version} (YAML drops the underscore). "
             f'Put quotes around it: -e \'{{"version": "{number}"}}\'. Nothing was touched.'
+        )
+
+
+def check_loose_words(found: t.Container[str]) -> None:
+    """Ansible splits ``-e reason='it was slow'`` at its spaces, for the shell has taken the quotes: the reason would be 'it'.
+
+    The words are not shown, they may belong to a password.
+    """
+    if LOOSE_WORDS in found:
+        raise RollbackError(
+            "A value after -e has spaces, and Ansible cuts it off at the first; nothing was touched. "
+            "Put quotes of its own around it, inside those of the shell: -e \"reason='it was slow'\"."
         )
 
 

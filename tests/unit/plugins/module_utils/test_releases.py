@@ -127,4 +127,4 @@ def test_the_way_forward_is_no_verdict_on_what_it_leaves(left: str | None, enter
 def test_a_refused_mark_names_the_command_that_overrules() -> None:
     for known, given, point in ((BAD, "v9", "v9"), (BAD, None, "v2"), ({"r2": {"status": "bad"}}, None, "<point>")):
         unused, refused = mark_good(known, "r2", who="juma", version=given)
-        assert refused is not None and f"rollback_points.yml -e good={point} -e reason=<why>" in refused
+        assert refused is not None and f"rollback_points.yml -e good={point} -e \"reason='<why>'\"" in refused

@@ -51,6 +51,13 @@ def test_a_misspelt_variable_never_means_the_latest() -> None:
     assert refused.value.details["unknown"] == ["verison"]
 
 
+def test_words_that_a_value_with_spaces_lost_are_not_called_a_variable() -> None:
+    with pytest.raises(RollbackError) as refused:
+        _gate.check_loose_words(["reason", "_raw_params"])
+    assert "-e \"reason='it was slow'\"" in str(refused.value) and "_raw_params" not in str(refused.value)
+    _gate.check_loose_words(["reason"])
+
+
 def test_known_variables_pass() -> None:
     _gate.check_extra_variables(["version", "awx_job_id", "tower_job_id", "ansible_check_mode"], ["version"])
 
