@@ -21,6 +21,7 @@ import typing as t
 
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _insert
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._insert import Candidates, do, halve
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._ledger import (
     Column,
@@ -106,7 +107,7 @@ def rows_since(connection: t.Any, tables: t.Iterable[tuple[str, str]], since: Si
         query = sql.SQL("SELECT count(*) FROM {} AS r WHERE {}").format(sql.Identifier(schema, table), newer(since, "r"))
         count = int(one(connection, query))
         if count:
-            found[f"{schema}.{table}"] = count
+            found[qualified(schema, table)] = count
     return found
 
 
