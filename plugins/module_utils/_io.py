@@ -123,7 +123,9 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
             os.fchmod(handle.fileno(), mode)
             os.fsync(handle.fileno())
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as exc:
+        if isinstance(exc, OSError) and exc.filename is None:  # a write knows its descriptor only; a person needs the disk that is full
+            exc.filename = path
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise

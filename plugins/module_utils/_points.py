@@ -75,7 +75,7 @@ def require_dir(path: str, what: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        raise RollbackError(f"{what} does not exist (looked for {path}).") from None
+        raise RollbackError(f"{what} does not exist (looked for {path}); choose another point.") from None
     if not stat.S_ISDIR(mode):
         found = "a symbolic link" if stat.S_ISLNK(mode) else "not a folder"
         raise RollbackError(f"{path} is {found}; expected the folder of {what}. The store was tampered with; choose another point.")
@@ -200,7 +200,7 @@ def verify_component(paths: Paths, version: str, component: str, hashes: bool = 
     folder = paths.component(version, component)
     files: dict[str, dict[str, t.Any]] = manifest["files"]
     for rel in manifest["trees"]:
-        require_dir(os.path.join(folder, rel), f"tree {rel} of component {component} of point {version}")
+        require_dir(os.path.join(folder, rel), f"the folder {rel!a} of component {component} of point {version}")
     seen = set()
     for rel, found in walk_files(folder, manifest["trees"]):
         if rel in OWN_FILES:

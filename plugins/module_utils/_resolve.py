@@ -44,7 +44,8 @@ def _what_exists(points: list[Entry], limit: int = 8) -> str:
 
 def _why_incomplete(point: Entry, intent: str) -> str:
     found = [text for name, texts in sorted(point["problems_of"].items()) if name == "" or wants(intent, name) for text in texts]
-    return "; ".join(found) or f"it has no {'application' if intent in ('application', 'gradual') else intent} part"
+    missing = f"it has no {'application' if intent in ('application', 'gradual') else intent} part"
+    return "; ".join(text.rstrip(".") for text in found) or missing
 
 
 def _named(wanted: str, intent: str, points: list[Entry]) -> Entry:

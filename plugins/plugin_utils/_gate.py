@@ -19,6 +19,8 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import check_n
 
 # Set by ansible-playbook, AWX and Tower themselves; nobody types them by mistake.
 FOREIGN_PREFIXES = ("ansible_", "awx_", "tower_")
+# Where Ansible puts the words of -e that are not name=value.
+LOOSE_WORDS = "_raw_params"
 # What an inventory says of a whole system.
 SYSTEM_VARIABLES = frozenset(
     (
@@ -78,12 +80,15 @@ def check_number(number: str, version: str, points: t.Container[str]) -> None:
         )
 
 
-def check_loose_words(given: t.Mapping[str, t.Any]) -> None:
-    """Ansible reads ``-e reason=two words`` as the reason "two" and a rest under a name of its own: half a reason would be recorded."""
-    if "_raw_params" in given:
+def check_loose_words(found: t.Container[str]) -> None:
+    """Ansible splits ``-e reason='it was slow'`` at its spaces, for the shell has taken the quotes: the reason would be 'it'.
+
+    The words are not shown, they may belong to a password.
+    """
+    if LOOSE_WORDS in found:
         raise RollbackError(
-            f"After -e, {str(given['_raw_params'])!r} belongs to no variable; nothing was touched. "
-            "A value of several words needs quotes of its own inside those of the shell, for example -e \"reason='two words'\"."
+            "A value after -e has spaces, and Ansible cuts it off at the first; nothing was touched. "
+            "Put quotes of its own around it, inside those of the shell: -e \"reason='it was slow'\"."
         )
 
 

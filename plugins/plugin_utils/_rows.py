@@ -54,12 +54,11 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
         for results in parts.values():
             kept = (results.get(verb) or {}).get("kept") or {}
             for name, count in (_newer(results.get("prepare") or {}, True) if verb == "flip" else {}).items():
-                database = name.partition(".")[0]
                 rows[name] = {
                     "newer": count,
                     "carried": 0,
                     "left": count,
-                    "left_in": kept.get(database) if isinstance(kept, dict) else None,
+                    "left_in": _of_database(kept, name),
                 }
             carried = (results.get(verb) or {}).get("carried_back") or {}
             for name, count in (carried.get("carried") or {}).items():
@@ -71,7 +70,7 @@ def rows_of(found: Answers, verb: str) -> dict[str, dict[str, t.Any]]:
                 entry = rows.setdefault(name, {"newer": number, "carried": 0, "left_in": None})
                 entry["left"] = number
                 entry["newer"] = max(int(entry["newer"]), number + int(entry.get("carried") or 0))
-                entry["left_in"] = (carried.get("left_in") or {}).get(name.partition(".")[0]) or entry.get("left_in")
+                entry["left_in"] = _of_database(carried.get("left_in"), name) or entry.get("left_in")
     return {name: entry for name, entry in rows.items() if entry.get("newer") or entry.get("carried") or entry.get("left")}
 
 
@@ -97,6 +96,12 @@ def recall(journals: t.Mapping[str, t.Iterable[t.Mapping[str, t.Any]]]) -> Befor
                     place = kept.get(name.partition(".")[0])
                     before.rows[name] = {"newer": number + left, "carried": number, "left": left, "left_in": place}
     return before
+
+
+def _of_database(known: t.Any, name: str) -> t.Any:
+    """What is known of the database of ``database.table``. Names may have dots of their own, so the longest that fits is meant."""
+    fits = [database for database in (known if isinstance(known, dict) else {}) if name.startswith(f"{database}.")]
+    return known[max(fits, key=len)] if fits else None
 
 
 def _newer(prepared: t.Mapping[str, t.Any], replaced: bool = False) -> dict[str, int]:

@@ -336,7 +336,7 @@ def run_table(result: dict[str, t.Any], width: int = WIDTH) -> str:
         head, *rest = table_rows(heads, cells, width - 2)
         lines += ["", *(f"  {line}" for line in head)]
         for told, name in zip(rest, kept, strict=True):
-            lines += [*(f"  {line}" for line in told), *([cut(f"    kept as {name}", width)] if name else [])]
+            lines += [*(f"  {line}" for line in told), *(wrap(f"kept as {name}", width, "    ") if name else [])]
     if result.get("rows"):
         lines += ["", "  Rows written or changed since the point:", *_rows_table(result["rows"], width)]
     if result.get("gone"):

@@ -76,6 +76,12 @@ def test_an_extra_variables_file_of_awx(deployed: World) -> None:
         assert "PLAN: full of demo" in deployed.play("rollback_full", "-e", f"@{path}", "--check").ok().text
 
 
+def test_a_reason_with_spaces_needs_quotes_of_its_own(deployed: World) -> None:
+    with untouched(deployed):
+        deployed.play("rollback_full", "-e", "reason=it was slow").refused("A value after -e has spaces", "-e \"reason='it was slow'\"")
+        deployed.play("rollback_points", "-e", "reason='it was slow'").ok()
+
+
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 OFTEN_PLAYED = {"recover"}
 

@@ -84,6 +84,9 @@ def test_a_pin_names_the_person_and_touches_only_hosts_that_have_the_point(
     assert rc == 0 and read_pin(stores["app1"], "v0") is None, text
     rc, text = points(pin="v9")
     assert rc != 0 and "There is no rollback point named v9" in " ".join(text.split())
+    rc, text = points(good="v9", reason="it was the network")
+    assert rc != 0 and "There is no rollback point named v9" in " ".join(text.split())
+    assert "no application part" not in text, "two reasons, and the second is not true"
 
 
 def test_a_person_calls_a_release_bad_and_good_again(points: t.Callable[..., tuple[int, str]], stores: dict[str, Paths]) -> None:

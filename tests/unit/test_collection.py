@@ -97,3 +97,37 @@ def test_a_result_never_takes_the_name_of_an_option(role: pathlib.Path) -> None:
     texts = [path.read_text(encoding="utf-8") for path in (role / "tasks").rglob("*.yml")]
     results = {name for text in texts for name in re.findall(r"^\s*register: (\w+)", text, re.MULTILINE)}
     assert results.isdisjoint(spec_options(role))
+
+
+# What a person of a playbook types himself, under the very same name (README, "Words for -e").
+WORDS_OF_PLAYBOOKS = {"again", "allow_npm_ci", "allow_plain_sql"}
+ADVICE = re.compile(r"\b[Ss]et ([a-z]+(?:_[a-z]+)*)\b")
+COMPONENT_OF = {"_postgresql": "postgresql", "_pm2": "pm2", "_release": "pm2", "_docker": "docker", "_nginx": "haproxy"}
+
+
+def sentences(path: pathlib.Path) -> list[str]:
+    """The strings of a file, with {} for what is filled in."""
+    found = []
+    tree = ast.parse(path.read_text())
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            found.append(node.value)
+    return found
+
+
+def test_advice_to_set_an_option_names_the_variable_of_the_role_too() -> None:
+    """Who plays a playbook never sees the module: ``-e bin_dir=...`` is refused as unknown."""
+    seen = 0
+    for folder, component in COMPONENT_OF.items():
+        specs = yaml.safe_load((ROOT / f"roles/rollback_{component}/meta/argument_specs.yml").read_text())["argument_specs"]
+        variables = {name for spec in specs.values() for name in spec.get("options", {})}
+        for path in sorted((ROOT / "plugins/module_utils" / folder).glob("*.py")):
+            for sentence in sentences(path):
+                for option in ADVICE.findall(sentence):
+                    if option not in WORDS_OF_PLAYBOOKS and (variable := f"rollback_{component}_{option}") in variables:
+                        seen += 1
+                        assert variable in sentence or f"(rollback_{option})" in sentence, f"{path.name}: {sentence}"
+    assert seen >= 8

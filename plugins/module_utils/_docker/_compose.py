@@ -42,7 +42,8 @@ def find_program(given: str | None, path: str = "") -> str:
             return program
     raise RollbackError(
         f"docker compose was not found (looked for {PLUGIN} in {', '.join(places)} and in PATH). "
-        "Install it (Docker's package docker-compose-plugin, Debian's docker-compose, Ubuntu's docker-compose-v2), or set compose_bin."
+        "Install it (Docker's package docker-compose-plugin, Debian's docker-compose, Ubuntu's docker-compose-v2), "
+        "or set compose_bin (rollback_docker_compose_bin)."
     )
 
 
@@ -68,7 +69,7 @@ class Compose:
         if done.rc != 0 or found is None or tuple(int(part) for part in found.groups()) < OLDEST:
             raise RollbackError(
                 f"{self.program} is {(done.stdout or done.stderr).strip()[:80] or 'no docker compose'}; expected docker compose "
-                f"{OLDEST[0]}.{OLDEST[1]} or newer. Install it, or set compose_bin to another one."
+                f"{OLDEST[0]}.{OLDEST[1]} or newer. Install it, or set compose_bin (rollback_docker_compose_bin) to another one."
             )
 
     def _env(self) -> dict[str, str]:

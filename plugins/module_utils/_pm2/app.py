@@ -102,7 +102,7 @@ class App:
             names = sorted({process.name for process in processes})
             raise RollbackError(
                 f"PM2 ({self.pm2.home}) has no application called {self.name}; it has {', '.join(names) or 'none'}. "
-                f"Set app to the right name, or start it once: pm2 start <ecosystem file> --only {self.name}"
+                f"Set app (rollback_pm2_app) to the right name, or start it once: pm2 start <ecosystem file> --only {self.name}"
             )
         return found
 
@@ -128,7 +128,7 @@ class App:
         if not 0 < port < 65536:
             raise RollbackError(
                 f"The port of {self.name} is not known: its environment in PM2 has no usable {self.settings.port_variable} (found {value!r}). "
-                "Set port."
+                "Set port (rollback_pm2_port)."
             )
         return port
 

@@ -131,11 +131,12 @@ class Pm2:
                 wanted = pwd.getpwnam(self.user).pw_uid
             except KeyError:
                 raise RollbackError(
-                    f"The user {self.user!r} does not exist on this host. Set user to the owner of the PM2 daemon."
+                    f"The user {self.user!r} does not exist on this host. Set user (rollback_pm2_user) to the owner of the PM2 daemon."
                 ) from None
             if wanted != me:
                 raise RollbackError(
-                    f"This task runs as {_user(me)}, but PM2 belongs to {self.user} (option user). Set become_user: {self.user} on the task."
+                    f"This task runs as {_user(me)}, but PM2 belongs to {self.user} (option user). "
+                    f"Set become_user: {self.user} on the task (rollback_pm2_user in an inventory)."
                 )
         if not os.path.isdir(self.home):
             raise RollbackError(
@@ -146,12 +147,13 @@ class Pm2:
         if daemon is None:
             raise RollbackError(
                 f"PM2 is not running: no daemon for PM2_HOME {self.home} (user {_user(me)}). Nothing was touched; an empty list would not mean "
-                f"that the application is stopped. Start it with 'PM2_HOME={self.home} pm2 resurrect', or correct pm2_home and become_user."
+                f"that the application is stopped. Start it with 'PM2_HOME={self.home} pm2 resurrect', or correct pm2_home "
+                "(rollback_pm2_home) and become_user (rollback_pm2_user)."
             )
         if daemon.uid != me:
             raise RollbackError(
                 f"The PM2 daemon of {self.home} (pid {daemon.pid}) belongs to {_user(daemon.uid)}, but this task runs as {_user(me)}. "
-                f"Set become_user: {_user(daemon.uid)} on the task."
+                f"Set become_user: {_user(daemon.uid)} on the task (rollback_pm2_user in an inventory)."
             )
         return daemon
 

@@ -76,8 +76,8 @@ def definition_of(processes: t.Sequence[Proc], layout: Layout) -> Definition:
                 reason="resolved_path",
             )
         raise RollbackError(
-            f"PM2 runs {first.name} in {first.cwd}, which is not below {home}. Set app_dir to the folder in which the application lives, "
-            f"or start it with cwd: {home}.",
+            f"PM2 runs {first.name} in {first.cwd}, which is not below {home}. Set app_dir (rollback_pm2_app_dir) to the folder in which "
+            f"the application lives, or start it with cwd: {home}.",
             reason="other_path",
         )
     script = relative(first.script, home) or relative(first.script, real)

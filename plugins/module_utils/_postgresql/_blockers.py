@@ -88,7 +88,8 @@ def outgoing(connection: t.Any, report: Report, database: Database, accept_repli
     me = who_am_i(connection)
     name = database.name
     if name == one(connection, "SELECT pg_catalog.current_database()"):
-        report.block("maintenance", name, f"login_db is {name} itself.", "Set login_db to another database, for example postgres.")
+        advice = "Set login_db (rollback_postgresql_login_db) to another database, for example postgres."
+        report.block("maintenance", name, f"login_db is {name} itself.", advice)
     if database.template:
         report.block("template", name, f"{name} is a template database.", "Templates are not rolled back; remove the name from databases.")
     owner(connection, report, database, me)
@@ -107,7 +108,10 @@ def owner(connection: t.Any, report: Report, database: Database, me: dict[str, t
 
 
 def _replication(connection: t.Any, report: Report, database: Database) -> None:
-    advice = "It would follow the replaced database, not the name. Drop it and set it up again after, or set accept_replication=true."
+    advice = (
+        "It would follow the replaced database, not the name. Drop it and set it up again after, "
+        "or set accept_replication=true (rollback_postgresql_accept_replication)."
+    )
     query = "SELECT slot_name, active FROM pg_catalog.pg_replication_slots WHERE database = %s"
     for slot, active in rows(connection, query, (database.name,)):
         what = f"{database.name} has the {'active' if active else 'inactive'} logical replication slot {slot!r}."

@@ -349,7 +349,8 @@ class Server:
                 self.maintenance = name
                 return name
         raise RollbackError(
-            f"login_db {self.maintenance!r} is itself among the databases {sorted(taken)}. Set login_db to another database of the server."
+            f"login_db {self.maintenance!r} is itself among the databases {sorted(taken)}. "
+            "Set login_db (rollback_postgresql_login_db) to another database of the server."
         )
 
     def refuse_transaction_pooler(self, database: str | None = None) -> None:

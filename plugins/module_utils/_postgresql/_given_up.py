@@ -160,7 +160,7 @@ def _compare(live: t.Any, inside: t.Any, each: Database) -> dict[str, Own]:
 def _written(inside: t.Any, since: Since) -> dict[tuple[str, str], int]:
     tables = _manifest.tables_of(inside)
     counts = _since.rows_since(inside, tables, since)
-    return {(schema, table): counts[f"{schema}.{table}"] for schema, table in tables if counts.get(f"{schema}.{table}")}
+    return {key: counts[qualified(*key)] for key in tables if qualified(*key) in counts}
 
 
 def _different(live: t.Any, inside: t.Any) -> dict[tuple[str, str], int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import rows
 
 try:
@@ -23,7 +24,8 @@ class Ledger(t.NamedTuple):
 
     @property
     def label(self) -> str:
-        return f"{self.schema}.{self.table}"
+        """As manifests and counts spell tables."""
+        return qualified(self.schema, self.table)
 
     @property
     def identifier(self) -> t.Any:
@@ -130,13 +132,14 @@ def in_order(connection: t.Any, ledgers: t.Sequence[Ledger]) -> tuple[list[Ledge
     by_label = {ledger.label: ledger for ledger in ledgers}
     refers: dict[str, set[str]] = {label: set() for label in by_label}
     query = """
-        SELECT DISTINCT n.nspname || '.' || c.relname, fn.nspname || '.' || fc.relname
+        SELECT DISTINCT n.nspname, c.relname, fn.nspname, fc.relname
           FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_class fc ON fc.oid = k.confrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
          WHERE k.contype = 'f'
     """
     itself = False
-    for child, parent in rows(connection, query):
+    for found in rows(connection, query):
+        child, parent = qualified(*found[:2]), qualified(*found[2:])
         if child == parent:
             itself = itself or child in by_label
         elif child in by_label and parent in by_label:

@@ -61,14 +61,6 @@ def ledger_option() -> dict[str, t.Any]:
     }
 
 
-def table_of(ledger: Ledger) -> str:
-    """The ledger as manifests and counts spell tables."""
-    return qualified(ledger.schema, ledger.table)
-
-
-# -- can it be carried? -----------------------------------------------------------------------------------------------
-
-
 def in_database(connection: t.Any, name: str, ledger: Ledger) -> tuple[list[str], list[Problem]]:
     """The columns of a ledger in a database that is there, and what is wrong with it."""
     here = columns(connection, ledger)
@@ -90,7 +82,7 @@ def in_database(connection: t.Any, name: str, ledger: Ledger) -> tuple[list[str]
 def in_point(catalogue: Catalogue, name: str, ledger: Ledger, live: t.Sequence[str] | None) -> list[Problem]:
     """What is wrong with a ledger in the database that the point will make. ``live`` are its columns now, None if there is no database."""
     point = f"in the point of {name}"
-    kind = (catalogue.get("relation", {}).get(table_of(ledger)) or {}).get("kind")
+    kind = (catalogue.get("relation", {}).get(ledger.label) or {}).get("kind")
     if kind not in ("table", "partitioned table"):
         return [(f"The ledger {ledger.label} is no table {point}.", LATER if live else CORRECT)]
     key = list(ledger.key) or point_key(catalogue, ledger)
@@ -107,7 +99,7 @@ def in_point(catalogue: Catalogue, name: str, ledger: Ledger, live: t.Sequence[s
         return [(f"The ledger {ledger.label} lacks the key column(s) {', '.join(gone)} of the point in the live database {name}.", KEYS)]
     if ledger.key and set(key) not in point_unique(catalogue, ledger):
         return [(f"The key {', '.join(key)} of the ledger {ledger.label} is not unique {point}.", UNIQUE)]
-    inherit = [table for table, entry in catalogue.get("relation", {}).items() if table_of(ledger) in (entry.get("parents") or [])]
+    inherit = [table for table, entry in catalogue.get("relation", {}).items() if ledger.label in (entry.get("parents") or [])]
     if inherit and kind == "table":
         return [(f"From the ledger {ledger.label} inherit {', '.join(sorted(inherit))} {point}.", HEIRS)]
     return []
@@ -115,7 +107,7 @@ def in_point(catalogue: Catalogue, name: str, ledger: Ledger, live: t.Sequence[s
 
 def point_key(catalogue: Catalogue, ledger: Ledger) -> list[str]:
     """The primary key's columns as the recorded constraint spells them."""
-    prefix = table_of(ledger) + "."
+    prefix = ledger.label + "."
     for name, entry in catalogue.get("constraint", {}).items():
         text = str(entry.get("definition") or "")
         if name.startswith(prefix) and text.startswith("PRIMARY KEY ("):
@@ -130,7 +122,7 @@ def point_unique(catalogue: Catalogue, ledger: Ledger) -> list[set[str]]:
     found = [set(point_key(catalogue, ledger))]
     for entry in catalogue.get("index", {}).values():
         text = str(entry.get("definition") or "")
-        if entry.get("table") == table_of(ledger) and entry.get("valid", True) and text.startswith("CREATE UNIQUE INDEX "):
+        if entry.get("table") == ledger.label and entry.get("valid", True) and text.startswith("CREATE UNIQUE INDEX "):
             match = re.search(r" USING btree \(((?:\"(?:[^\"]|\"\")*\"|[^\"()])*)\)(?!.* WHERE )", text)
             names = re.findall(r"(?:^|, )(?:\"((?:[^\"]|\"\")*)\"|([^\",\s]+))", match.group(1)) if match else []
             found.append({quoted.replace('""', '"') or plain for quoted, plain in names})
@@ -255,7 +247,7 @@ def span(numbers: tuple[int, int | None]) -> str:
 
 def ledger_of(work: Restore, name: str, table: str) -> str | None:
     """The ledger that the rows of a table are in: itself if it is declared, or one that it is a partition of."""
-    ledgers = {table_of(ledger) for ledger in work.ledgers.get(name, [])}
+    ledgers = {ledger.label for ledger in work.ledgers.get(name, [])}
     relations = work.manifests[name]["catalogue"].get("relation", {})
     waiting, seen = [table], set()
     while waiting:
@@ -291,7 +283,7 @@ def plan(work: Restore, name: str) -> list[str]:
     told["rows_planned"] = planned
     said += told.get("ledger_differences", [])
     for child, parent in _refers(work, name):
-        if told["rows_since"].get(table_of(child)) and told["rows_since"].get(parent) and ledger_of(work, name, parent) is None:
+        if told["rows_since"].get(child.label) and told["rows_since"].get(parent) and ledger_of(work, name, parent) is None:
             said.append(
                 f"{name}: the ledger {child.label} refers to {parent}, which is no ledger and has newer rows: what refers to one of those stays "
                 "in the kept database. Declare it as a ledger, too, if it only grows."
@@ -315,9 +307,9 @@ def _refers(work: Restore, name: str) -> list[tuple[Ledger, str]]:
     constraints = work.manifests[name]["catalogue"].get("constraint", {})
     for ledger in work.ledgers.get(name, []):
         for label, entry in sorted(constraints.items()):
-            if label.startswith(table_of(ledger) + "."):
+            if label.startswith(ledger.label + "."):
                 match = re.match(r"FOREIGN KEY .*? REFERENCES ((?:\"(?:[^\"]|\"\")+\"|[^\s(.\"]+)(?:\.(?:\"(?:[^\"]|\"\")+\"|[^\s(.\"]+))?)\(",
                                  str(entry.get("definition") or ""))  # fmt: skip
-                if match and match.group(1) != table_of(ledger):
+                if match and match.group(1) != ledger.label:
                     found.append((ledger, match.group(1)))
     return found

@@ -36,7 +36,7 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
     _blockers.server_level(work.conn, work.report, creating=True)
     if facts.get("system_identifier") != work.server.system_identifier and not work.options.allow_foreign:
         what = f"Point {work.options.version} was taken on another server (system identifier {facts.get('system_identifier')})."
-        work.report.block("foreign", "", what, "Set allow_foreign=true if that is meant.")
+        work.report.block("foreign", "", what, "Set allow_foreign=true (rollback_postgresql_allow_foreign) if that is meant.")
     elif work.plain is None and not work.server.shares_history(facts):
         work.report.notes.append(
             f"Point {work.options.version} is not known to be of this server's own history (a promotion or a restore to a moment began another "
@@ -49,7 +49,7 @@ def preflight(work: Restore, found: t.Mapping[str, Database], wanted: t.Sequence
         programs, codec = work.programs(), str(facts.get("codec") or "none")
         if not _programs.supported(work.cli, programs, codec):
             what = f"{programs.pg_restore} ({programs.version}) cannot read the point's {codec} compression."
-            work.report.block("codec", "", what, "Install a build that can, or set bin_dir to its folder.")
+            work.report.block("codec", "", what, "Install a build that can, or set bin_dir (rollback_postgresql_bin_dir) to its folder.")
     except RollbackError as exc:
         work.report.block("programs", "", str(exc), "")
     sizes: dict[str, int] = {}

@@ -68,7 +68,7 @@ def find(cli: Cli, major: int, bin_dir: str | None = None, path: str | None = No
     what = "; ".join(wrong) if wrong else "found neither in " + ", ".join(looked)
     raise RollbackError(
         f"pg_dump and pg_restore of PostgreSQL {major}, the server's major version, are needed: {what}. "
-        f"Install them (package postgresql-client-{major}) or set bin_dir to their folder.",
+        f"Install them (package postgresql-client-{major}) or set bin_dir (rollback_postgresql_bin_dir) to their folder.",
         looked=looked,
     )
 

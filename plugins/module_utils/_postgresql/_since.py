@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import one, rows
 
 try:
@@ -73,5 +74,5 @@ def rows_since(connection: t.Any, tables: t.Iterable[tuple[str, str]], since: Si
         query = sql.SQL("SELECT count(*) FROM {} AS r WHERE {}").format(sql.Identifier(schema, table), newer(since, "r"))
         count = int(one(connection, query))
         if count:
-            found[f"{schema}.{table}"] = count
+            found[qualified(schema, table)] = count
     return found

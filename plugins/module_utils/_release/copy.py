@@ -59,7 +59,11 @@ class Copier:
         with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as reading:
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(fd, "wb", buffering=0) as writing:
-                self._content(reading, writing)
+                try:
+                    self._content(reading, writing)
+                except OSError as exc:
+                    exc.filename = target  # the calls know descriptors only, and a person needs the disk that is full
+                    raise
                 if self.owners:
                     os.fchown(fd, found.st_uid, found.st_gid)
                 os.fchmod(fd, stat.S_IMODE(found.st_mode))

@@ -158,7 +158,9 @@ def detect(app_dir: str, layout: str = "auto", there: bool = True) -> Layout:
     if layout == "exchange" and os.path.islink(app_dir):
         raise RollbackError(f"layout=exchange needs a plain folder, but {app_dir} is a symlink. Use layout=symlink or auto.")
     if there and not os.path.isdir(app_dir):
-        raise RollbackError(f"{app_dir} does not exist or is no folder. Set app_dir to the folder in which the application lives.")
+        raise RollbackError(
+            f"{app_dir} does not exist or is no folder. Set app_dir (rollback_pm2_app_dir) to the folder in which the application lives."
+        )
     real = os.path.realpath(app_dir)
     return ExchangeLayout(real, f"{real}.rollback", f"{real}.shared")
 

@@ -25,7 +25,7 @@ def legacy_folder(legacy_path: str, version: str) -> str:
             return folder
     raise RollbackError(
         f"There is no legacy backup {version} in {legacy_path}: expected the folder 'src' in it or in {legacy_path}/{version}. "
-        "Set legacy_path to the folder that rollback.sh wrote, for example <app>/rollback-versions."
+        "Set legacy_path (rollback_legacy_path) to the folder that rollback.sh wrote, for example <app>/rollback-versions."
     )
 
 

@@ -43,7 +43,8 @@ def releases_of(module: AnsibleModule, component: str, node_bin: str | None = No
         npm = beside if os.path.exists(beside) else module.get_bin_path("npm")
         if params["allow_npm_ci"] and not npm:
             raise RollbackError(
-                "allow_npm_ci=true needs npm, but it is not in PATH. Install it, or set node_bin to the node that it belongs to."
+                "allow_npm_ci=true needs npm, but it is not in PATH. Install it, "
+                "or set node_bin (rollback_pm2_node_bin) to the node that it belongs to."
             )
         path = f"{os.path.dirname(npm)}:{os.environ.get('PATH', '')}" if npm else os.environ.get("PATH", "")
         legacy = Legacy(params["legacy_path"], params["allow_npm_ci"], cli_of(module), (npm or "npm",), {"PATH": path})

@@ -85,6 +85,25 @@ def test_a_flip_carries_in_the_same_call_and_so_does_the_way_back(shop: Shop) ->
     assert again["carried_back"]["carried"] == {key(shop, "payments"): 0, key(shop, "idempotency_keys"): 0}
 
 
+def test_a_ledger_is_spelt_as_the_counts_spell_tables(shop: Shop) -> None:
+    """Else a name that needs quotes stands in the report twice: once as carried back, and once as left behind."""
+    shop.sql(
+        'CREATE TABLE "Zahlung 1" (id serial PRIMARY KEY); CREATE TABLE "a.b" (id int PRIMARY KEY REFERENCES "Zahlung 1")', shop.roles.owner
+    )
+    shop.snapshot("odd")
+    shop.sql('INSERT INTO "Zahlung 1" VALUES (1), (2); INSERT INTO "a.b" VALUES (2)', shop.roles.owner)
+    ledgers = [{"table": "a.b"}, {"table": "Zahlung 1"}]
+    staged = shop.restore("staged", version="odd", ledgers=ledgers)
+    there = shop.restore("live", version="odd", ledgers=ledgers, carry=True)
+    names = {'public."Zahlung 1"': 2, 'public."a.b"': 1}
+    assert staged["databases"][shop.name]["rows_since"] == names
+    assert there["carried_back"]["carried"] == {f"{shop.name}.{name}": number for name, number in names.items()}
+    assert shop.sql('SELECT count(*) FROM "a.b"') == [(1,)]
+    shop.restore("previous", ledgers=ledgers, carry=True)
+    done = shop.ok("pg_restore", state="complete")
+    assert {table for each in done["dropped"] for table in each["only_there"]} <= set(names)
+
+
 def test_triggers_fire_on_request(shop: Shop) -> None:
     shop.pay()
     shop.restore("live")

@@ -95,4 +95,4 @@ def why(chosen: dict[str, t.Any]) -> dict[str, str]:
 
 
 def damage(name: str) -> t.Callable[[dict[str, t.Any]], None]:
-    return lambda entry: entry["components"][name].update(damaged="another SHA-256")
+    return lambda entry: entry["components"][name].update(damaged="another SHA-256.")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import pytest
 
 from ansible_collections.payops.rollback.plugins.module_utils import _points
 from ansible_collections.payops.rollback.plugins.module_utils._errors import RollbackError
-from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_bytes
+from ansible_collections.payops.rollback.plugins.module_utils._io import sha256_bytes, write_atomic
 from ansible_collections.payops.rollback.plugins.module_utils._points import load_component, verify_component
 from ansible_collections.payops.rollback.plugins.module_utils._pointset import list_points
 from ansible_collections.payops.rollback.plugins.module_utils._pointwriter import new_component
@@ -137,7 +138,7 @@ def test_trees_are_left_to_the_component(paths: Paths) -> None:
     assert manifest["size"] == 1 + 5 + len("a.js")
     verify_component(paths, "v1", "pm2")
     shutil.rmtree(pathlib.Path(paths.component("v1", "pm2"), "tree"))
-    with pytest.raises(RollbackError, match="tree tree"):
+    with pytest.raises(RollbackError, match="the folder .tree. of component .*choose another point"):
         verify_component(paths, "v1", "pm2")
 
 
@@ -271,3 +272,15 @@ def test_a_damaged_point_is_no_reason_not_to_find_another(paths: Paths, data: by
     assert _points.newest_with(paths, "postgresql", "other") is None
     damaged = {point["version"]: bool(point["problems"]) for point in list_points(paths)}
     assert damaged == {"old": True, "v2": False}
+
+
+def test_a_full_store_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write knows its descriptor only; without a path nobody would know which disk is full."""
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: '.*/run.json'"):
+        write_atomic(str(tmp_path / "run.json"), b"{}")
+    assert list(tmp_path.iterdir()) == []

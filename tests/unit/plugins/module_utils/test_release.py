@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import typing as t
@@ -19,6 +20,19 @@ from ansible_collections.payops.rollback.plugins.module_utils._release.layout im
 from ansible_collections.payops.rollback.plugins.module_utils._release.legacy import app_version
 from ansible_collections.payops.rollback.plugins.module_utils._release.tree import compare, list_tree, release_of, stamp
 from tests.unit.plugins.module_utils.releases import backend, reach, write
+
+
+def test_a_full_disk_is_named_and_nothing_half_remains(app: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that fails knows descriptors only; without a path nobody would know which disk is full."""
+
+    def full(*unused: t.Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(OSError, match="No space left on device: '.*copy/") as failed:
+        copy_tree(str(app), str(tmp_path / "copy"))
+    assert str(failed.value.filename).startswith(str(tmp_path / ".partial-copy"))
+    assert not (tmp_path / "copy").exists() and not (tmp_path / ".partial-copy").exists()
 
 
 @pytest.mark.parametrize("often", [1, 3])

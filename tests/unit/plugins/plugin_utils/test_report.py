@@ -138,6 +138,20 @@ def test_rows_are_told_as_carried_or_left_and_where() -> None:
     assert "shop.public.users" not in rows
 
 
+def test_a_database_whose_name_has_dots_is_told_from_the_tables() -> None:
+    kept = {"shop": "shop__kept_x", "shop.old": "shop.old__kept_x"}
+    carried = {"carried": {}, "left": {"shop.old.public.carts": {"new": 3}}, "left_in": kept}
+    db = {
+        "prepare": {"databases": {"shop.old": {"rows_since": {"public.users": 2}}}},
+        "flip": {"kept": kept, "carried_back": carried},
+    }
+    rows = _rows.rows_of(_report.answers(system(db), ["db1"], ["postgresql"]), "flip")
+    assert {name: entry["left_in"] for name, entry in rows.items()} == {
+        "shop.old.public.carts": "shop.old__kept_x",
+        "shop.old.public.users": "shop.old__kept_x",
+    }
+
+
 def test_rows_that_an_interrupted_run_left_are_work_and_are_told_with_their_place() -> None:
     entry = {
         "at_version": True,

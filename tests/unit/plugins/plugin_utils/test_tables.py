@@ -100,6 +100,15 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert all(char.isprintable() or char == "\n" for char in shown)
 
 
+def test_the_names_of_what_was_kept_are_never_cut() -> None:
+    """Who looks for a row that was left needs each of them."""
+    names = [f"payments_of_branch_{number}__kept_20231201T120000_0123456{number}" for number in range(4)]
+    part = {"did": "live at point 20231201_120000", "kept": ", ".join(names), "seconds": 3}
+    shown = run_table({"system": "demo", "hosts": {"db1": {"postgresql": part}}}, 80)
+    assert all(name in shown for name in names), shown
+    assert all(columns(line) <= 80 for line in shown.splitlines()), shown
+
+
 def test_control_characters_cannot_fake_a_row() -> None:
     assert len(points_table([point("p1", label="x\n*  p0  fake")], [], NOW).splitlines()) == 2
 
