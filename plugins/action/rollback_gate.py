@@ -45,6 +45,7 @@ SPEC: dict[str, t.Any] = {
 VERSIONED = (*INTENTS, "backup")
 # Intents that only look: the command is checked, hosts may be missing, and no lock stands in the way.
 LOOKING = ("points", "verify")
+ALL_THE_SAME = "that kept nothing from being stopped"
 Infos = t.Dict[str, t.Dict[str, t.Any]]
 
 
@@ -71,9 +72,16 @@ class ActionModule(ActionBase):
     def _decide(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         hostvars = task_vars["hostvars"]
         given = load_extra_vars(self._loader)
-        _gate.check_loose_words(given)
-        _gate.check_extra_variables(given, self._known_variables(args, task_vars))
-        if args["intent"] != "emergency":  # that one stops, whatever else was typed
+        complaint = ""
+        try:
+            so = ALL_THE_SAME if args["intent"] == "emergency" else _gate.UNTOUCHED
+            _gate.check_loose_words(given, so)
+            _gate.check_extra_variables(given, self._known_variables(args, task_vars), so)
+        except RollbackError as exc:
+            if args["intent"] != "emergency":  # that one stops, whatever else was typed
+                raise
+            complaint = str(exc)
+        if args["intent"] != "emergency":
             _words.check_values({word: self._templar.template(given[word]) for word in args["words"] if word in given})
         own = hostvars[task_vars["inventory_hostname"]]
         _words.check_words([word for word in args["words"] if word in task_vars and word not in own and word not in given])
@@ -113,6 +121,7 @@ class ActionModule(ActionBase):
             "exists": False,
             "target": None,
             "nothing": "",
+            "complaint": complaint,
         }
         _settings.check_watch(args["intent"], {host: hostvars[host] for host in playing})
         self._choose(args, infos, hostvars, result)

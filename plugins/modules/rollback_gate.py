@@ -128,6 +128,10 @@ warnings:
   returned: success
   type: list
   elements: str
+complaint:
+  description: What an emergency has to say about the command once everything is stopped. Other intents refuse such a command.
+  returned: success, but not for the intents V(points) and V(verify)
+  type: str
 hosts:
   description: The hosts of the system that take part.
   returned: success

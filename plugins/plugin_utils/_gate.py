@@ -21,6 +21,7 @@ from ansible_collections.payops.rollback.plugins.module_utils._io import check_n
 FOREIGN_PREFIXES = ("ansible_", "awx_", "tower_")
 # Where Ansible puts the words of -e that are not name=value.
 LOOSE_WORDS = "_raw_params"
+UNTOUCHED = "nothing was touched"
 # What an inventory says of a whole system.
 SYSTEM_VARIABLES = frozenset(
     (
@@ -80,19 +81,19 @@ def check_number(number: str, version: str, points: t.Container[str]) -> None:
         )
 
 
-def check_loose_words(found: t.Container[str]) -> None:
+def check_loose_words(found: t.Container[str], so: str = UNTOUCHED) -> None:
     """Ansible splits ``-e reason='it was slow'`` at its spaces, for the shell has taken the quotes: the reason would be 'it'.
 
     The words are not shown, they may belong to a password.
     """
     if LOOSE_WORDS in found:
         raise RollbackError(
-            "A value after -e has spaces, and Ansible cuts it off at the first; nothing was touched. "
+            f"A value after -e has spaces, and Ansible cuts it off at the first; {so}. "
             "Put quotes of its own around it, inside those of the shell: -e \"reason='it was slow'\"."
         )
 
 
-def check_extra_variables(found: t.Iterable[str], known: t.Iterable[str]) -> None:
+def check_extra_variables(found: t.Iterable[str], known: t.Iterable[str], so: str = UNTOUCHED) -> None:
     """Refuse a variable that nothing would read: a misspelt ``verison=`` must not mean the latest."""
     names = sorted(set(known))
     unknown = [name for name in found if name not in names and not name.startswith(FOREIGN_PREFIXES)]
@@ -103,7 +104,7 @@ def check_extra_variables(found: t.Iterable[str], known: t.Iterable[str]) -> Non
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         sentences.append(f"'{name}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
     raise RollbackError(
-        f"Unknown extra variable {', '.join(sentences)}; nothing was touched. "
+        f"Unknown extra variable {', '.join(sentences)}; {so}. "
         "Correct it, or list names of your own in rollback_extra_variables in the inventory.",
         unknown=unknown,
     )

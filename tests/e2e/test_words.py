@@ -56,11 +56,17 @@ def test_a_word_in_a_playbook_around_ours_is_refused(deployed: World) -> None:
     assert not differences(before, deployed.picture())
 
 
-@pytest.mark.parametrize("version", [2.10, *(pytest.param(text, marks=pytest.mark.full) for text in ("", "../x"))])
-@pytest.mark.full
-def test_an_emergency_stops_before_it_complains_of_its_version(deployed: World, version: t.Any) -> None:
-    played = deployed.play("rollback_emergency", version=version)
-    assert played.rc != 0 and "STOPPED: emergency of demo" in played.text and "ersion" in played.text.split("STOPPED: emergency")[1]
+@pytest.mark.parametrize(
+    "typed, sentence",
+    [
+        ("verison=x", "Unknown extra variable 'verison' (did you mean 'version'?); that kept nothing from being stopped"),
+        *(pytest.param(f'{{"version": {text}}}', "ersion", marks=pytest.mark.full) for text in ("2.10", '""', '"../x"')),
+        pytest.param("reason=it was slow", "A value after -e has spaces", marks=pytest.mark.full),
+    ],
+)
+def test_an_emergency_stops_before_it_complains_of_its_command(deployed: World, typed: str, sentence: str) -> None:
+    played = deployed.play("rollback_emergency", "-e", typed)
+    assert played.rc != 0 and sentence in " ".join(played.text.partition("STOPPED: emergency of demo")[2].split())
     assert closed(deployed)
     (host,) = deployed.hosts
     assert host.health()[0] in (0, 503)
