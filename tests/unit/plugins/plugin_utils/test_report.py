@@ -9,27 +9,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql import _blockers
-from ansible_collections.payops.rollback.plugins.plugin_utils import _outage, _report, _rows, _tables
-
-GATE: dict[str, t.Any] = {
-    "hosts": ["db1", "app1"],
-    "components": ["postgresql", "pm2"],
-    "version": "v1",
-    "who": "wanjiku",
-    "run_id": "3f9a12bc",
-    "started": 0,
-    "inventory": "inventories/kejayangu",
-    "passed_over": [],
-    "warnings": [],
-}
-
-
-def system(db: dict[str, t.Any] | None = None, app: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-    return {
-        "db1": {"rollback_components": ["postgresql"], **{f"rollback_postgresql_{verb}": value for verb, value in (db or {}).items()}},
-        "app1": {"rollback_components": ["pm2"], **{f"rollback_pm2_{verb}": value for verb, value in (app or {}).items()}},
-    }
+from ansible_collections.payops.rollback.plugins.plugin_utils import _report, _rows, _tables
+from tests.unit.plugins.plugin_utils.answered import GATE, report, system
 
 
 @pytest.mark.parametrize(
@@ -55,69 +36,6 @@ def test_only_hosts_with_the_component_answer_for_it_and_skipped_verbs_do_not_co
         "db1": {"postgresql": {"prepare": {"at_version": True}}},
         "app1": {"pm2": {}},
     }
-
-
-def step(name: str, second: float, ms: float, **more: t.Any) -> list[dict[str, t.Any]]:
-    """The two records of one step."""
-    stamp, end = (f"2026-01-01T00:00:{moment:09.6f}Z" for moment in (second, second + ms / 1000))
-    return [{"step": name, "phase": "start", "at": stamp}, {"step": name, "phase": "end", "started": stamp, "at": end, "ms": ms, **more}]
-
-
-def test_the_outage_lasts_from_the_last_connection_accepted_to_the_first_answer() -> None:
-    journal = [
-        *step("preflight", 1, 5000),
-        *step("hold", 10, 500),
-        *step("leave", 10.5, 1000),
-        *step("start", 12, 900),
-        *step("serve", 13, 2000, first_answer="2026-01-01T00:00:13.250000Z"),
-        *step("verdict", 15, 8000),
-        *step("save", 23, 900),
-    ]
-    assert _outage.outage({}, [[], journal]) == 2750.0
-
-
-def test_a_leave_of_the_killed_run_counts_too() -> None:
-    journal = [*step("hold", 10, 500), step("leave", 11, 500)[0], *step("leave", 30, 1), *step("serve", 40, 1000)]
-    assert _outage.outage({}, [journal]) == 30000.0
-
-
-def test_on_several_hosts_it_lasts_until_the_last_one_serves() -> None:
-    first = [*step("leave", 10, 100), *step("serve", 14, 1000)]
-    second = [*step("leave", 11, 100), *step("serve", 16, 1000)]
-    assert _outage.outage({}, [first, second]) == 7000.0
-
-
-def test_workers_that_leave_beside_the_next_release_are_no_outage() -> None:
-    journal = [*step("green", 9, 500), *step("leave", 10, 500), *step("start", 11, 100), *step("serve", 12, 1000)]
-    assert _outage.outage({}, [journal]) is None
-    restart = [*step("leave", 20, 500), *step("start", 21, 100), *step("serve", 22, 1000)]
-    assert _outage.outage({}, [[*journal, *restart]]) == 3000.0
-
-
-def test_what_an_emergency_or_a_dead_run_has_closed_is_closed_since_then() -> None:
-    """Customers do not care which run took the application away."""
-    serving = [*step("leave", 40, 1), *step("serve", 41, 1000)]
-    emergency = {"run": "e1", "intent": "emergency", "outcome": "stopped"}
-    hostvars = system()
-    for host, second in (("db1", 12), ("app1", 11)):
-        runs = [{**emergency, "since": f"2026-01-01T00:00:{second}.000000Z"}]
-        hostvars[host].update(transaction_info={"runs": runs}, transaction_closed={"journal": serving if host == "app1" else []})
-    assert report(hostvars, "done", "recover")["outage_ms"] == 31000.0
-    hostvars["app1"]["transaction_info"]["runs"].append(
-        {"run": "r1", "intent": "recover", "outcome": "done", "since": "2026-01-01T00:00:20.000000Z"}
-    )
-    assert report(hostvars, "done", "full")["outage_ms"] == 2000.0
-    hold = {"component": "pm2", "since": "2026-01-01T00:00:30.000000Z", "run": "dead"}
-    hostvars["app1"]["transaction_info"]["holds"] = [hold]
-    assert report(hostvars, "done", "undo")["outage_ms"] == 12000.0
-    hold["run"] = GATE["run_id"]  # its own, and its journal knows better
-    assert report(hostvars, "done", "full")["outage_ms"] == 2000.0
-
-
-def test_without_a_hold_the_flip_has_measured_it() -> None:
-    found = {"db1": {"postgresql": {"flip": {"outage_ms": 97.5}}}}
-    assert _outage.outage(found, [step("swap", 11, 100)]) == 97.5
-    assert _outage.outage({}, []) is None
 
 
 def test_rows_are_told_as_carried_or_left_and_where() -> None:
@@ -300,99 +218,12 @@ def test_databases_alone_come_from_the_live_data() -> None:
     assert _report.plan_report(system(), gate, "kejayangu", "database", [])["from"] == "the live data"
 
 
-def test_the_plan_says_where_nothing_is_to_be_done() -> None:
-    db = {"prepare": {"databases": {"shop": {"at_version": True}}, "plan": ["never read"]}}
-    plan = _report.plan_report(system(db), GATE, "kejayangu", "full", [])
-    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["is at v1 already"]
-    assert plan["outage_ms"] is None
-
-
 def test_what_was_kept_is_told_by_its_path_or_by_its_names() -> None:
     db = {"flip": {"kept": {"shop": "shop__kept_1", "bank": "bank__kept_1"}, "msg": "flipped"}}
     app = {"flip": {"kept": {"path": "/srv/api.rollback/kept", "release": "x"}, "msg": "switched", "steps": [{"ms": 1500}, {"ms": None}]}}
     hosts = _report.run_report(system(db, app), GATE, "done", "kejayangu", "full")["hosts"]
     assert hosts["db1"]["postgresql"]["kept"] == "shop__kept_1, bank__kept_1"
     assert hosts["app1"]["pm2"] == {"did": "switched", "kept": "/srv/api.rollback/kept", "seconds": 1.5}
-
-
-def test_the_plan_of_a_held_app_does_not_promise_no_outage() -> None:
-    app = {"prepare": {"at_version": False, "plan": ["start api@v1 beside api (no outage)", "save"], "boot_seconds": 1.5}}
-    db = {
-        "prepare": {"plan": ["restore"], "estimate": {"staging_seconds": 3, "outage_ms": 120}, "databases": {"shop": {"at_version": False}}}
-    }
-    held = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
-    assert held["hosts"]["app1"]["pm2"]["plan"] == [
-        "answer 503 with Retry-After from before the databases flip until the release runs",
-        "save",
-    ]
-    assert (held["staging_seconds"], held["outage_ms"]) == (3, 3620.0)
-    untried = {"prepare": {**app["prepare"], "boot_seconds": None}}
-    guessed = _report.plan_report(system(db, untried), GATE, "kejayangu", "full", ["pm2"])
-    assert guessed["outage_ms"] == 5120.0 and guessed["outage_parts"][-1][1].endswith("(a guess: it was not tried yet)")
-    free = _report.plan_report(system(db, app), GATE, "kejayangu", "application", [])
-    assert free["hosts"]["app1"]["pm2"]["plan"][0].endswith("(no outage)")
-    assert free["outage_ms"] == 120
-
-
-def test_an_app_that_is_at_the_version_is_held_while_its_database_flips() -> None:
-    """The release is the same, only the data goes back: the application answers 503 all the same."""
-    app = {"prepare": {"at_version": True, "plan": []}}
-    db = {"prepare": {"plan": ["restore"], "estimate": {"outage_ms": 120}, "databases": {"shop": {"at_version": False}}}}
-    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
-    first, second = plan["hosts"]["app1"]["pm2"]["plan"]
-    assert first.startswith("answer 503 with Retry-After") and second == "is at v1 already"
-    assert plan["outage_ms"] == 5120.0
-    db["prepare"]["databases"] = {"shop": {"at_version": True}}
-    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
-    assert plan["hosts"]["app1"]["pm2"]["plan"] == ["is at v1 already"]
-
-
-def test_the_plan_of_held_containers_tells_of_the_hold_alone() -> None:
-    """What a recreate would cost, and a second project, are for the case without a hold."""
-    lines = ["no second project serves meanwhile: a volume", "nobody is served meanwhile because of the volume", "recreate api"]
-    prepared = {"at_version": False, "plan": ["start api beside it as shop-next (no outage)", *lines]}
-    gate = {**GATE, "hosts": ["app1"], "components": ["docker"]}
-    hosts = {"app1": {"rollback_components": ["docker"], "rollback_docker_prepare": prepared}}
-    held = _report.plan_report(hosts, gate, "shop", "full", ["docker"])["hosts"]["app1"]["docker"]["plan"]
-    assert held == ["answer 503 with Retry-After from before the databases flip until the release runs", "recreate api"]
-    assert _report.plan_report(hosts, gate, "shop", "application", [])["hosts"]["app1"]["docker"]["plan"] == prepared["plan"]
-
-
-def test_no_outage_is_counted_while_a_second_project_serves() -> None:
-    def journal(**beside: t.Any) -> list[dict[str, t.Any]]:
-        recreate = {"step": "recreate", "at": "2026-01-01T00:00:01.000000Z", "phase": "start", **beside}
-        return [recreate, {"step": "serve", "phase": "end", "started": "2026-01-01T00:00:02.000000Z", "ms": 500.0}]
-
-    assert _outage.outage({}, [journal(beside="shop-next")]) is None
-    assert _outage.outage({}, [journal(beside=None)]) == 1500.0
-
-
-def test_the_plan_says_what_will_happen_to_newer_rows_and_what_the_outage_is_made_of() -> None:
-    planned = {
-        "public.payments": {"newer": 3, "carried": "2-3", "stays": "0-1", "ledger": True},
-        "public.carts": {"newer": 5, "carried": "0", "stays": "5", "ledger": False},
-    }
-    entry = {"at_version": False, "rows_since": {"public.payments": 3, "public.carts": 5, "public.other": 1}, "rows_planned": planned}
-    estimate = {"staging_seconds": 3, "staging_is_least": True, "outage_ms": 90, "outage_is_measured": True, "recheck_seconds": 0.4}
-    db = {"prepare": {"plan": ["restore"], "estimate": estimate, "databases": {"shop": entry}}}
-    app = {"prepare": {"at_version": False, "plan": [], "boot_seconds": 1.5}}
-    plan = _report.plan_report(system(db, app), GATE, "kejayangu", "full", ["pm2"])
-    assert plan["rows"] == {
-        "shop.public.payments": {"newer": 3, "carried": "2-3", "left": "0-1"},
-        "shop.public.carts": {"newer": 5, "carried": "0", "left": "5"},
-        "shop.public.other": 1,
-    }
-    assert plan["outage_ms"] == 3990.0
-    lines = _tables.plan_table(plan).splitlines()
-    assert "  staging:   at least 3.0 s, beside the live system" in lines
-    assert "  outage:    about 4.0 s" in lines
-    text = " ".join(" ".join(lines).split())
-    assert (
-        "made of 0.09 s flip (as the last one took), 0.40 s last look at the restored databases, 2.0 s between the hosts and the"
-        " controller, 1.5 s start of the release until it answers its probes, as in its preflight" in text
-    )
-    assert "TABLE SINCE WILL BE CARRIED BACK STAYS IN KEPT" in text
-    assert "shop.public.payments 3 2-3 0-1" in text
 
 
 def test_complete_tells_rows_that_are_gone() -> None:
@@ -402,65 +233,6 @@ def test_complete_tells_rows_that_are_gone() -> None:
     text = " ".join(_tables.run_table(report).split())
     assert "Rows that are gone with what was dropped: TABLE ROWS WERE ONLY IN" in text
     assert "shop.public.audit 7 shop__kept_x" in text and "shop.public.log at most 9 shop__kept_x" in text
-
-
-def test_a_database_restored_once_more_is_not_at_its_version_before_the_flip() -> None:
-    assert _report.at_version({"databases": {"p": {"at_version": True, "staged": None}}})
-    assert not _report.at_version({"databases": {"p": {"at_version": True, "staged": "p__r_1"}, "q": {"at_version": True, "staged": None}}})
-    assert not _report.at_version({"databases": {}})
-
-
-def report(hostvars: dict[str, t.Any], outcome: str, intent: str, **gate: t.Any) -> dict[str, t.Any]:
-    return _report.run_report(hostvars, {**GATE, **gate}, outcome, "kejayangu", intent)
-
-
-def test_a_check_of_an_emergency_says_that_nothing_was_stopped() -> None:
-    hostvars = system(db={"stop": {"msg": "kejayangu: would be open to nobody."}}, app={"stop": {"msg": "stop api", "kept": "/srv/kept"}})
-    text = _tables.run_table(report(hostvars, "planned", "emergency"))
-    assert text.startswith("PLAN: emergency of kejayangu") and "WOULD BE DONE" in text
-    assert "Nothing was changed. The same command without --check does it." in text
-    assert "STOPPED" not in text and "is stopped" not in text and "kept" not in text and "took" not in text
-
-
-def test_a_check_of_an_undo_says_what_it_would_do_and_what_is_in_the_way() -> None:
-    hostvars = system(
-        db={"undo": {"msg": "kejayangu: would have the name back.", "plan": [], "blockers": ["a standby cannot be renamed."]}},
-        app={"undo": {"msg": "x", "plan": ["make v0 live", "start 2 instances"]}},
-    )
-    told = report(hostvars, "planned", "undo")["hosts"]
-    assert told["app1"]["pm2"]["did"] == "make v0 live; start 2 instances"
-    assert told["db1"]["postgresql"]["did"] == "BLOCKED: a standby cannot be renamed. kejayangu: would have the name back."
-    for own in hostvars.values():
-        own["transaction_answers"] = True
-    hostvars["db1"]["transaction_lost"] = {"postgresql": "the server does not answer"}
-    assert report(hostvars, "planned", "undo")["next"] == ["Nothing was changed."]  # and no promise that it would work
-
-
-def test_what_databases_find_in_the_way_is_told_in_sentences() -> None:
-    found = _blockers.Report()
-    found.block("slot", "kejayangu", "kejayangu has the slot 's1'.", "Drop it.")
-    hostvars = system(db={"prepare": {"plan": [], "blockers": found.blockers}, "undo": {"msg": "x", "blockers": found.blockers}})
-    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
-    assert plan["hosts"]["db1"]["postgresql"]["blockers"] == ["kejayangu has the slot 's1'. Drop it."]
-    told = report(hostvars, "planned", "undo")["hosts"]["db1"]["postgresql"]["did"]
-    assert told == "BLOCKED: kejayangu has the slot 's1'. Drop it. x"
-    hostvars = system(db={"complete": {"plan": ["BLOCKED: kejayangu has the slot 's1'. Drop it."], "blockers": found.blockers}})
-    told = report(hostvars, "planned", "complete")["hosts"]["db1"]["postgresql"]["did"]
-    assert told == "BLOCKED: kejayangu has the slot 's1'. Drop it."
-
-
-def test_what_components_note_is_told_once() -> None:
-    early, late = "Whether shop_jobs will get into shop was not tried.", "shop: no sequence goes on from public.old_seq."
-    hostvars = system(db={"prepare": {"plan": ["restore"], "notes": [early]}, "flip": {"msg": "x", "notes": [early, late]}})
-    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
-    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["restore", f"note: {early}"]
-    said = report(hostvars, "done", "full")["next"]
-    assert said[0] == f"db1 postgresql: {late}" and not any(early in text for text in said)
-    said = report(system(db={"backup": {"msg": "x", "notes": [early]}}), "done", "backup")["next"]
-    assert said[0] == f"db1 postgresql: {early}"
-    hostvars["db1"]["rollback_postgresql_prepare"]["databases"] = {"shop": {"at_version": True}}
-    plan = _report.plan_report(hostvars, GATE, "kejayangu", "full", [])
-    assert plan["hosts"]["db1"]["postgresql"]["plan"] == ["is at v1 already"]
 
 
 def test_what_an_emergency_stopped_before_is_not_what_became_of_it() -> None:
