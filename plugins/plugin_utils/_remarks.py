@@ -36,3 +36,15 @@ def found_later(found: Answers) -> list[str]:
         for text in notes(results.get(verb) or {})
         if text not in notes(results.get("prepare") or {})
     ]
+
+
+def taken_over(hostvars: t.Mapping[str, t.Any], hosts: t.Iterable[str]) -> list[str]:
+    """From which runs an emergency took the lock, a sentence for each: whoever types them must know why they fail."""
+    taken = [((hostvars[host].get("transaction_closed") or {}).get("run") or {}).get("took_over") or {} for host in hosts]
+    said = []
+    for old in {str(each["run"]): each for each in taken if each.get("run")}.values():
+        what = f"{old.get('intent') or 'of an unknown kind'}{' to ' + str(old['version']) if old.get('version') else ''}"
+        said.append(
+            f"The lock was taken over from run {old['run']} ({what}, by {old.get('who') or 'nobody named'}): it starts nothing any more, and fails."
+        )
+    return said

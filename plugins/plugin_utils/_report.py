@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.payops.rollback.plugins.module_utils._decide import REPLACED, command
 from ansible_collections.payops.rollback.plugins.module_utils._merge import DATABASES, TRAFFIC
 from ansible_collections.payops.rollback.plugins.plugin_utils._outage import emergency_of, journals, measured, outage_parts
-from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import found_later, in_a_row, notes, obstacles
+from ansible_collections.payops.rollback.plugins.plugin_utils._remarks import found_later, in_a_row, notes, obstacles, taken_over
 from ansible_collections.payops.rollback.plugins.plugin_utils._rows import Answers, dropped_points, foreseen, gone, recall, rows_of
 from ansible_collections.payops.rollback.plugins.plugin_utils._verdict import health
 
@@ -162,10 +162,10 @@ def run_report(
         report["next"] += dropped_points(hostvars, gate["hosts"])
     if intent == "undo":
         report["from"], report["to"] = gate.get("version"), "before it"
-    if intent == "emergency":  # what an earlier rollback keeps is not of interest now
-        for parts in report["hosts"].values():
-            for row in parts.values():
-                row["kept"] = None
+    if intent == "emergency":
+        report["next"] = [*taken_over(hostvars, gate["hosts"]), *report["next"]]
+        for row in (row for parts in report["hosts"].values() for row in parts.values()):
+            row["kept"] = None  # what an earlier rollback keeps is not of interest now
     if outcome == "planned":
         told = ["Nothing was changed. The same command without --check does it."] if not lost else ["Nothing was changed."]
         report.update(_planned(found), seconds=None, run_id=None, next=told)

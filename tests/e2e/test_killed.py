@@ -17,6 +17,7 @@ import pytest
 from tests.e2e import places
 from tests.e2e.harness import GOOD, NEXT, World
 from tests.e2e.places import Place, matrix
+from tests.e2e.test_kinds import closed
 from tests.lab import ports, processes
 
 FULL_ROLLBACK = places.places("rollback_full")
@@ -202,3 +203,19 @@ def test_a_run_that_lost_its_lock_does_nothing_more(deployed: World) -> None:
         loser = stopped.finish()
     loser.refused(f"Run {run} does not hold the lock of this host any more")
     deployed.all_at(NEXT)
+
+
+def test_a_run_that_an_emergency_replaced_starts_nothing_any_more(deployed: World) -> None:
+    """It lives, and goes on as soon as the emergency has stopped everything."""
+    (point,) = deployed.points()
+    with deployed.stopped_at("pm2/flip/before", "rollback_full", version=point) as stopped:
+        run = deployed.holder()["run"]
+        stopped.freeze_controller()
+        emergency = deployed.play("rollback_emergency").ok()
+        loser = stopped.finish()
+    assert f"The lock was taken over from run {run} (full to {point}, by " in emergency.flat
+    loser.refused(f"Run {run} does not hold the lock of this host any more")
+    (host,) = deployed.hosts
+    assert host.health()[0] in (0, 503) and closed(deployed)
+    deployed.play("rollback_full", version=point).ok()
+    deployed.all_at(GOOD)

@@ -241,6 +241,19 @@ def test_what_an_emergency_stopped_before_is_not_what_became_of_it() -> None:
     assert report(system(app=stopped), "stopped", "emergency")["hosts"]["app1"]["pm2"]["did"] == "stopped api"
 
 
+def test_an_emergency_says_whom_it_replaced() -> None:
+    hostvars = system(db={"stop": {"msg": "closed"}}, app={"stop": {"msg": "stopped"}})
+    old = {"run": "r1", "intent": "full", "version": "v1", "who": "amina", "when": "2026-01-01T00:00:00.000000Z"}
+    for own in hostvars.values():
+        own["transaction_closed"] = {"run": {"run": GATE["run_id"], "took_over": old}}
+    said = report(hostvars, "stopped", "emergency")["next"]
+    assert [text for text in said if "taken over" in text] == [
+        "The lock was taken over from run r1 (full to v1, by amina): it starts nothing any more, and fails."
+    ]
+    del hostvars["app1"]["transaction_closed"], hostvars["db1"]["transaction_closed"]["run"]["took_over"]
+    assert not [text for text in report(hostvars, "stopped", "emergency")["next"] if "taken over" in text]
+
+
 def test_who_was_replaced_by_another_run_does_not_advise_to_take_it_back() -> None:
     hostvars = system(db={"flip": {}}, app={"flip": {}})
     why = f"flip: The lock of this host is held by run 1, not by run 2, {_report.REPLACED}."
