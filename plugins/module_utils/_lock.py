@@ -261,7 +261,11 @@ def _write_records(paths: Paths, mine: Holder, old: Holder | None, decision: dic
     record: Holder = {**mine, "state": "open"}
     if decision["from"]:
         base = {key: value for key, value in (old or {}).items() if key not in ("lease_until", "turns")}
-        record["took_over"] = {**{key: base.get(key) for key in ("intent", "version", "who")}, "run": decision["from"], "when": turn["when"]}
+        record["took_over"] = {
+            **{key: base.get(key) for key in ("intent", "version", "who")},
+            "run": decision["from"],
+            "when": turn["when"],
+        }
         _record(paths, {**base, "run": decision["from"], **ended})
     _record(paths, record)
 

@@ -82,6 +82,25 @@ def test_a_release_that_does_not_run_is_taken_back(compose_rig: ComposeRig) -> N
     rig.check_complete("2.0.0")
 
 
+@pytest.mark.parametrize("behaviour, says", [("sick", "500"), pytest.param("crash-late", "restart", marks=pytest.mark.full)])
+def test_a_release_that_starts_and_is_ill_is_taken_back(compose_rig: ComposeRig, behaviour: str, says: str) -> None:
+    rig = compose_rig
+    rig.first_and_second(behaviour)
+    message = rig.refused("live", version="v1", wait_seconds=10)
+    assert says in message and "runs again" in message
+    rig.check_complete("2.0.0")
+
+
+@pytest.mark.full
+def test_a_release_that_does_not_end_when_asked_is_ended(compose_rig: ComposeRig) -> None:
+    rig = compose_rig
+    rig.first_and_second("deaf")
+    rig.module("live", version="v1")
+    rig.check_complete("1.0.0")
+    rig.module("previous")
+    rig.check_complete("2.0.0")
+
+
 @pytest.mark.full
 def test_a_file_that_a_bad_release_broke(compose_rig: ComposeRig) -> None:
     """The way back needs nothing of what is live to be right."""
