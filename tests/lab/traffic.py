@@ -207,18 +207,23 @@ backend receiver
 
 
 class Prometheus:
-    """Scrapes HAProxy's own exporter, which tells requests, errors and times of each server, once a second."""
+    """Scrapes HAProxy's own exporter, which tells requests, errors and times of each server, once a second.
 
-    def __init__(self, folder: pathlib.Path, target: int) -> None:
+    ``labels``: believe what the exporter says of ``instance``, as if there were many of them.
+    """
+
+    def __init__(self, folder: pathlib.Path, target: int, labels: bool = False) -> None:
         self.folder = folder
         self.port = ports.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.target = target
+        self.labels = labels
         self._process: t.Any = None
 
     def start(self) -> Prometheus:
         self.folder.mkdir(parents=True, exist_ok=True)
-        jobs = [{"job_name": "haproxy", "static_configs": [{"targets": [f"127.0.0.1:{self.target}"]}]}]
+        targets = [{"targets": [f"127.0.0.1:{self.target}"]}]
+        jobs = [{"job_name": "haproxy", "honor_labels": self.labels, "static_configs": targets}]
         config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
         (self.folder / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
         argv = [PROMETHEUS, f"--config.file={self.folder / 'prometheus.yml'}", f"--storage.tsdb.path={self.folder / 'data'}"]
