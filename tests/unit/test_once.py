@@ -16,7 +16,6 @@ OF_ALL = re.compile(r"\bhostvars\b|\bansible_play_hosts_all\b")
 # Evaluated by each host, and why that is well.
 ALLOWED = {
     ("members.yml", "members | Leave hosts out that have no component"): "read only on a host without a component",
-    ("failed.yml", "Say what happened and what to type next"): "a run that failed, at its end",
     ("complete.yml", "Say it"): "a run that failed, at its end",
     ("emergency.yml", "Where a stop could not take the lock"): "reads its own host only",
     ("emergency.yml", "emergency | Write the outcome down and give the lock back"): "reads its own host only",
