@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from tests.lab.postgres import Cluster
 from tests.lab.roles import Role, Roles
 
@@ -39,7 +40,7 @@ def plan(shop: Shop, ledgers: list[dict[str, t.Any]]) -> str:
 def carry(shop: Shop, ledgers: list[dict[str, t.Any]]) -> dict[str, t.Any]:
     """What happened to the only, or the first, of the ledgers."""
     result = shop.ok("pg_carry_back", ledgers=ledgers)
-    label = f"{shop.name}.public.{ledgers[0]['table']}"
+    label = f"{shop.name}.{qualified('public', ledgers[0]['table'])}"
     return {**result, "carried": result["carried"][label], "left": result["left"][label]}
 
 
