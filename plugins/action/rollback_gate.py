@@ -72,19 +72,7 @@ class ActionModule(ActionBase):
     def _decide(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         hostvars = task_vars["hostvars"]
         given = load_extra_vars(self._loader)
-        complaint = ""
-        try:
-            so = ALL_THE_SAME if args["intent"] == "emergency" else _gate.UNTOUCHED
-            _gate.check_loose_words(given, so)
-            _gate.check_extra_variables(given, self._known_variables(args, task_vars), so)
-        except RollbackError as exc:
-            if args["intent"] != "emergency":  # that one stops, whatever else was typed
-                raise
-            complaint = str(exc)
-        if args["intent"] != "emergency":
-            _words.check_values({word: self._templar.template(given[word]) for word in args["words"] if word in given})
-        own = hostvars[task_vars["inventory_hostname"]]
-        _words.check_words([word for word in args["words"] if word in task_vars and word not in own and word not in given])
+        complaint = self._complaint(args, task_vars, given)
         hosts = _gate.members({host: hostvars[host].get("rollback_components") for host in task_vars["groups"]["all"]})
         _gate.check_components(hosts, _gate.component_roles(ROLES), args["components"])
         looking = args["intent"] in LOOKING
@@ -128,6 +116,23 @@ class ActionModule(ActionBase):
         _gate.check_target(args["intent"], load_extra_vars(self._loader).get("version"), result["target"])
         self._claim(args, infos, result)
         return result
+
+    def _complaint(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], given: dict[str, t.Any]) -> str:
+        """What is wrong with the words of the command. It is refused for that, but an emergency stops first and says so afterwards."""
+        emergency = args["intent"] == "emergency"
+        so = ALL_THE_SAME if emergency else _gate.UNTOUCHED
+        own = task_vars["hostvars"][task_vars["inventory_hostname"]]
+        try:
+            _gate.check_loose_words(given, so)
+            _gate.check_extra_variables(given, self._known_variables(args, task_vars), so)
+            _words.check_words([word for word in args["words"] if word in task_vars and word not in own and word not in given], so)
+            if not emergency:  # a value that is a template may fail in its own way, and nothing of an emergency depends on one
+                _words.check_values({word: self._templar.template(given[word]) for word in args["words"] if word in given})
+        except RollbackError as exc:
+            if not emergency:
+                raise
+            return str(exc)
+        return ""
 
     def _known_variables(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> set[str]:
         own = {str(name) for name in task_vars.get("rollback_extra_variables") or []}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
-# host -> component -> verb -> module result
 SHOWN = 8  # names of points in one sentence
+# host -> component -> verb -> module result
 Answers = t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]
 
 
@@ -93,8 +93,7 @@ def recall(journals: t.Mapping[str, t.Iterable[t.Mapping[str, t.Any]]]) -> Befor
             elif record.get("step") == "carry" and record.get("phase") == "end":
                 for name, number in (record.get("carried") or {}).items():
                     left = sum(((record.get("left") or {}).get(name) or {}).values())
-                    place = kept.get(name.partition(".")[0])
-                    before.rows[name] = {"newer": number + left, "carried": number, "left": left, "left_in": place}
+                    before.rows[name] = {"newer": number + left, "carried": number, "left": left, "left_in": _of_database(kept, name)}
     return before
 
 

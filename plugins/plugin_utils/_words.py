@@ -33,12 +33,12 @@ def check_values(typed: t.Mapping[str, t.Any]) -> None:
         )
 
 
-def check_words(found: t.Sequence[str]) -> None:
+def check_words(found: t.Sequence[str], so: str = "nothing was touched") -> None:
     """Refuse words that a playbook around ours sets: they would count for nothing, and ``latest`` is not what it asked for."""
     if found:
         raise RollbackError(
-            f"{', '.join(sorted(found))} is set by a playbook (such as vars: of import_playbook), where it counts for nothing; nothing was "
-            f"touched. Give it on the command line (-e {sorted(found)[0]}=...), or in AWX as a survey question or extra variable."
+            f"{', '.join(sorted(found))} is set by a playbook (such as vars: of import_playbook), where it counts for nothing; {so}. "
+            f"Give it on the command line (-e {sorted(found)[0]}=...), or in AWX as a survey question or extra variable."
         )
 
 

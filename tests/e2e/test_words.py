@@ -67,6 +67,20 @@ def test_a_word_in_a_playbook_around_ours_is_refused(deployed: World) -> None:
 def test_an_emergency_stops_before_it_complains_of_its_command(deployed: World, typed: str, sentence: str) -> None:
     played = deployed.play("rollback_emergency", "-e", typed)
     assert played.rc != 0 and sentence in " ".join(played.text.partition("STOPPED: emergency of demo")[2].split())
+    stopped_then_recovered(deployed)
+
+
+@pytest.mark.full
+def test_an_emergency_in_a_playbook_around_ours_stops_first(deployed: World) -> None:
+    path = deployed.folder / "around.yml"
+    path.write_text("- import_playbook: payops.rollback.rollback_emergency\n  vars: {reason: drill}\n", encoding="utf-8")
+    played = deployed.play(os.path.relpath(path.with_suffix(""), ROOT / "playbooks"))
+    said = " ".join(played.text.partition("STOPPED: emergency of demo")[2].split())
+    assert played.rc != 0 and "reason is set by a playbook" in said and "that kept nothing from being stopped" in said
+    stopped_then_recovered(deployed)
+
+
+def stopped_then_recovered(deployed: World) -> None:
     assert closed(deployed)
     (host,) = deployed.hosts
     assert host.health()[0] in (0, 503)

@@ -130,7 +130,7 @@ def _count(work: Restore, found: t.Mapping[str, Database], each: Database) -> di
 def _compare(live: t.Any, inside: t.Any, each: Database) -> dict[str, Own]:
     marker = each.marker
     since = _since.usable(inside, Since(marker["since"], bool(marker.get("since_exact"))) if marker.get("since") else None)
-    candidates = _written(inside, since) if since else _different(live, inside)
+    candidates = _since.rows_since(inside, _manifest.tables_of(inside), since) if since else _different(live, inside)
     for connection in (live, inside):
         for setting in (*_carry.TEXT_SETTINGS, "search_path = pg_catalog"):
             rows(connection, f"SET {setting}")
@@ -155,12 +155,6 @@ def _compare(live: t.Any, inside: t.Any, each: Database) -> dict[str, Own]:
             if not connection.closed:
                 rows(connection, "ROLLBACK")
     return own
-
-
-def _written(inside: t.Any, since: Since) -> dict[tuple[str, str], int]:
-    tables = _manifest.tables_of(inside)
-    counts = _since.rows_since(inside, tables, since)
-    return {key: counts[qualified(*key)] for key in tables if qualified(*key) in counts}
 
 
 def _different(live: t.Any, inside: t.Any) -> dict[tuple[str, str], int]:

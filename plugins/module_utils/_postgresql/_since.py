@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.payops.rollback.plugins.module_utils._postgresql._catalogue import qualified
 from ansible_collections.payops.rollback.plugins.module_utils._postgresql._state import one, rows
 
 try:
@@ -65,14 +64,12 @@ def newer(since: Since, alias: str = "") -> t.Any:
     return sql.SQL("({recent} AND NOT {visible})").format(recent=recent, visible=visible)
 
 
-def rows_since(connection: t.Any, tables: t.Iterable[tuple[str, str]], since: Since | None) -> dict[str, int]:
-    """Rows inserted or updated since then, per table; only tables that have some. Costs about as much as count(*)."""
-    if usable(connection, since) is None or since is None:
-        return {}
+def rows_since(connection: t.Any, tables: t.Iterable[tuple[str, str]], since: Since) -> dict[tuple[str, str], int]:
+    """Rows inserted or updated since a usable moment, per ``(schema, table)``; only tables that have some. Costs about as much as count(*)."""
     found = {}
     for schema, table in tables:
         query = sql.SQL("SELECT count(*) FROM {} AS r WHERE {}").format(sql.Identifier(schema, table), newer(since, "r"))
         count = int(one(connection, query))
         if count:
-            found[qualified(schema, table)] = count
+            found[schema, table] = count
     return found

@@ -321,6 +321,14 @@ def test_a_run_that_was_killed_and_continued_tells_what_its_killed_part_did() ->
         assert told["rows"] == {} and told["hosts"]["db1"]["postgresql"]["kept"] is None
 
 
+def test_the_killed_part_is_told_of_a_database_whose_name_has_dots() -> None:
+    journal = [
+        {"component": "postgresql", "step": "swap", "phase": "start", "moves": [["pay.ke", 7, "pay.ke__kept"]]},
+        {"component": "postgresql", "step": "carry", "phase": "end", "carried": {"pay.ke.public.payments": 2}, "left": {}},
+    ]
+    assert _rows.recall({"db1": journal}).rows["pay.ke.public.payments"]["left_in"] == "pay.ke__kept"
+
+
 def test_a_backup_says_which_old_points_it_has_dropped() -> None:
     hostvars = system()
     assert report(hostvars, "done", "backup")["next"][1:] == []
